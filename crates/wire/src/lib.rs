@@ -1,0 +1,28 @@
+//! The MySQL client/server protocol, without I/O.
+//!
+//! This crate turns bytes into protocol facts and protocol facts into bytes. It opens no socket,
+//! reads no clock and knows nothing of SQL, of servers' roles or of failsoft's policy.
+//!
+//! * [`frame`] cuts a byte stream at frame and packet boundaries.
+//! * [`command`] is the table of the commands a client can send.
+//! * [`reply`] finds where a server's reply ends.
+//! * [`attributes`] finds the text of a statement that has query attributes.
+//! * [`prepared`] finds what has to be known of a prepared statement's packets.
+//! * [`capabilities`], [`greeting`], [`login`] and [`auth`] are the way in.
+//! * [`status`] builds OK packets, [`error`] ERR packets.
+//!
+//! Protocol facts are cited as `(P: page)`, a page of the MySQL source documentation at
+//! <https://dev.mysql.com/doc/dev/mysql-server/latest/>.
+
+pub mod attributes;
+pub mod auth;
+pub mod capabilities;
+pub mod command;
+pub mod error;
+pub mod frame;
+pub mod greeting;
+pub mod lenenc;
+pub mod login;
+pub mod prepared;
+pub mod reply;
+pub mod status;

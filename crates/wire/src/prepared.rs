@@ -1,0 +1,166 @@
+//! What has to be known of the packets of prepared statements.
+//!
+//! A client keeps its statement ids for as long as the session lives, whatever server the statement
+//! is prepared on: failsoft gives out ids of its own and writes the server's into the packets. After
+//! a statement was prepared again elsewhere the new server does not know the types of its parameters,
+//! which clients send with the first execution only; they are remembered and put in.
+
+use crate::lenenc::{Cursor, Truncated};
+
+/// What the first packet of the reply to `COM_STMT_PREPARE` says
+/// (P: page_protocol_com_stmt_prepare).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct PrepareOk {
+    /// The server's id of the statement.
+    pub id: u32,
+    /// The number of columns of its result.
+    pub columns: u16,
+    /// The number of its parameters.
+    pub parameters: u16,
+}
+
+/// The length of a `COM_STMT_PREPARE_OK`. MySQL answers some statements that it will not prepare
+/// with an ordinary OK packet, which is shorter (seen on MySQL 9.7 with `SET GLOBAL` by an account
+/// that may not); it has nothing to execute.
+pub const PREPARE_OK_LEN: usize = 12;
+
+/// Where the id is in the payloads of `COM_STMT_PREPARE_OK` and of all commands that name one.
+pub const ID_AT: usize = 1;
+
+impl PrepareOk {
+    /// Reads the payload of a `COM_STMT_PREPARE_OK`.
+    ///
+    /// # Errors
+    ///
+    /// [`Truncated`] when it is cut short.
+    pub fn parse(payload: &[u8]) -> Result<Self, Truncated> {
+        let mut cursor = Cursor::new(payload);
+        cursor.u8("the marker")?;
+        let id = cursor.u32("the statement id")?;
+        let columns = cursor.u16("the number of columns")?;
+        let parameters = cursor.u16("the number of parameters")?;
+        Ok(Self { id, columns, parameters })
+    }
+}
+
+/// The statement id of a command that names one.
+///
+/// # Errors
+///
+/// [`Truncated`] when the packet is too short to have one.
+pub fn statement_id(payload: &[u8]) -> Result<u32, Truncated> {
+    let mut cursor = Cursor::new(payload);
+    cursor.u8("the command")?;
+    cursor.u32("the statement id")
+}
+
+/// Writes a statement id into a packet's payload that has one.
+pub fn set_statement_id(payload: &mut [u8], id: u32) {
+    for (slot, byte) in payload.iter_mut().skip(ID_AT).zip(id.to_le_bytes()) {
+        *slot = byte;
+    }
+}
+
+/// The flags of an execution that ask for a cursor.
+pub const CURSOR_FLAGS: u8 = 0x07;
+
+/// The flag of an execution with query attributes: the number of parameters is in the packet.
+const PARAMETER_COUNT_AVAILABLE: u8 = 0x08;
+
+/// The types in a `COM_STMT_EXECUTE` (P: page_protocol_com_stmt_execute).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Types {
+    /// There are no parameters, so there are no types.
+    None,
+    /// The client sent them, in these bytes of the payload.
+    Sent {
+        /// Where the byte is that says that types follow.
+        flag_at: usize,
+        /// Where they end.
+        end: usize,
+    },
+    /// The client relies on those it sent before; `flag_at` is where the byte is that says so.
+    AsBefore {
+        /// Where that byte is.
+        flag_at: usize,
+    },
+}
+
+/// Finds the types in the payload of a `COM_STMT_EXECUTE` of a statement with this many parameters.
+/// `attributes` says that query attributes were agreed on: then each type comes with a name, and the
+/// number of parameters may be the packet's own.
+///
+/// # Errors
+///
+/// [`Truncated`] when the packet is cut short.
+pub fn execute_types(
+    payload: &[u8],
+    parameters: u16,
+    attributes: bool,
+) -> Result<Types, Truncated> {
+    const WHAT: &str = "the parameters of an execution";
+    let mut cursor = Cursor::new(payload);
+    cursor.bytes(5, WHAT)?;
+    let flags = cursor.u8(WHAT)?;
+    cursor.bytes(4, WHAT)?;
+    let mut count = u64::from(parameters);
+    let counted = attributes && flags & PARAMETER_COUNT_AVAILABLE != 0;
+    if counted {
+        count = cursor.lenenc(WHAT)?;
+    }
+    if count == 0 {
+        return Ok(Types::None);
+    }
+    let count = usize::try_from(count).map_err(|_| Truncated(WHAT))?;
+    cursor.bytes(count.div_ceil(8), WHAT)?;
+    let flag_at = payload.len() - cursor.rest().len();
+    if cursor.u8(WHAT)? == 0 {
+        return Ok(Types::AsBefore { flag_at });
+    }
+    for _ in 0..count {
+        cursor.u16(WHAT)?;
+        if counted {
+            cursor.lenenc_bytes(WHAT)?;
+        }
+    }
+    Ok(Types::Sent { flag_at, end: payload.len() - cursor.rest().len() })
+}
+
+#[cfg(test)]
+#[expect(clippy::type_complexity, reason = "tables of cases")]
+mod tests {
+    use super::*;
+
+    fn execution(flags: u8, tail: &[u8]) -> Vec<u8> {
+        [&[0x17, 1, 0, 0, 0, flags, 1, 0, 0, 0], tail].concat()
+    }
+
+    #[test]
+    fn types_are_found() {
+        let sent = |flag_at, end| Ok(Types::Sent { flag_at, end });
+        // flags, what follows, parameters, query attributes, what is found
+        #[rustfmt::skip]
+        let table: &[(u8, &[u8], u16, bool, Result<Types, Truncated>)] = &[
+            (0, b"",                              0, false, Ok(Types::None)),
+            (0, b"\0\x01\x03\0VALU",              1, false, sent(11, 14)),
+            (0, b"\0\0VALU",                      1, false, Ok(Types::AsBefore { flag_at: 11 })),
+            (0, b"\0\0\x01\x03\0\x03\0",          9, false, Err(Truncated("the parameters of an execution"))),
+            (8, b"\x02\0\x01\x03\0\0\x0f\0\x01a", 1, true,  sent(12, 20)),
+            (8, b"\0",                            0, true,  Ok(Types::None)),
+            (0, b"\0\x01\x03\0VALU",              1, true,  sent(11, 14)),
+        ];
+        for (flags, tail, parameters, attributes, expected) in table {
+            let payload = execution(*flags, tail);
+            let found = execute_types(&payload, *parameters, *attributes);
+            assert_eq!(found, *expected, "{flags} {tail:?}");
+        }
+    }
+
+    #[test]
+    fn ids_are_written_and_read() {
+        let mut payload = execution(0, b"");
+        set_statement_id(&mut payload, 0xdead_beef);
+        assert_eq!(statement_id(&payload), Ok(0xdead_beef));
+        assert!(statement_id(b"\x17\x01").is_err());
+    }
+}
