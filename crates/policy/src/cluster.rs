@@ -1,0 +1,581 @@
+//! The state of the cluster, and how checks, the configuration and operators change it.
+//!
+//! [`Cluster`] is a state machine: [`Event`]s go in, [`Change`]s worth a log line come out, and
+//! [`Cluster::view`] is the snapshot for everyone else. What a partition can do is computed anew
+//! from the servers' states after every event, by [`decide`], first match wins:
+//!
+//! | condition | mode |
+//! | --- | --- |
+//! | asked for, by configuration or operator | read-only, `config` |
+//! | no enabled master | read-only, `masterless` |
+//! | the master replicates, has read_only on, or a second enabled master is writable | read-only, `misconfigured` |
+//! | the master is unhealthy | read-only, `severed` |
+//! | a session could not reach it, and nobody has since | read-only, `unreachable`: every statement tries it all the same |
+//! | otherwise | read-write |
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use crate::health::{Health, HealthParams, Outcome, State};
+use crate::mode::{Mode, Reason};
+use crate::observation::{CheckFailure, Observation, Replication, Source};
+use crate::topology::{Role, ServerName, Topology};
+use crate::utc::time_of_day;
+use crate::view::{Partition, Reader, SLOW_S, Server, View};
+
+/// Something that happened.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// A check of a server ended.
+    Checked {
+        /// The server, an index into [`Topology::servers`].
+        server: usize,
+        /// What it saw, or why it failed.
+        result: Result<Observation, CheckFailure>,
+    },
+    /// A session told what it met.
+    Reported(Report),
+    /// An operator switches read-only mode on or off for all partitions.
+    SetReadOnly(bool),
+    /// An operator takes a server out, or lets it back in.
+    SetEnabled {
+        /// The server.
+        server: usize,
+        /// Whether it may take traffic.
+        enabled: bool,
+    },
+}
+
+/// What sessions tell of the servers that they meet between the checks.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Report {
+    /// The presumed master refused a write because it is read-only (its own 1290).
+    RefusedWrite {
+        /// The server, an index into the view's servers.
+        server: usize,
+    },
+    /// The master could not be reached for a statement.
+    Unreachable {
+        /// The server.
+        server: usize,
+        /// Why not.
+        cause: String,
+    },
+    /// It could be reached again.
+    Reached {
+        /// The server.
+        server: usize,
+    },
+}
+
+impl Report {
+    /// The server it is about.
+    #[must_use]
+    pub fn server(&self) -> usize {
+        match self {
+            Self::RefusedWrite { server }
+            | Self::Unreachable { server, .. }
+            | Self::Reached { server } => *server,
+        }
+    }
+}
+
+/// A change worth a log line.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Change {
+    /// A server may get traffic, or may no longer.
+    Health {
+        /// The server.
+        server: ServerName,
+        /// Whether it may get traffic.
+        healthy: bool,
+        /// The last failure, when it may not.
+        cause: String,
+    },
+    /// Another server answers at a configured address.
+    Identity {
+        /// The server.
+        server: ServerName,
+        /// Who it was.
+        was: String,
+        /// Who it is.
+        is: String,
+    },
+    /// A partition changed its mode.
+    Mode {
+        /// The partition.
+        partition: Arc<str>,
+        /// The new mode.
+        mode: Mode,
+        /// Its cause.
+        detail: Arc<str>,
+    },
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Health { server, healthy: true, .. } => write!(f, "server {server} is healthy"),
+            Self::Health { server, cause, .. } => {
+                write!(f, "server {server} is unhealthy: {cause}")
+            }
+            Self::Identity { server, was, is } => {
+                write!(f, "another server answers at {server}: it was {was}, it is {is}")
+            }
+            Self::Mode { partition, mode: Mode::ReadWrite, .. } => {
+                write!(f, "partition {partition} is read-write")
+            }
+            Self::Mode { partition, mode: Mode::ReadOnly(reason), detail } => {
+                write!(f, "partition {partition} is read-only: {reason}, {detail}")
+            }
+        }
+    }
+}
+
+/// What is remembered of one server.
+#[derive(Clone, Debug, Default)]
+struct ServerState {
+    enabled: bool,
+    health: Health,
+    incarnation: u64,
+    seen: Option<Arc<Observation>>,
+    seen_at: Option<SystemTime>,
+    failure: Option<Arc<CheckFailure>>,
+    /// The delay when replication last ran, seconds: what ranks replicas once the master is dead
+    /// and the servers themselves no longer know.
+    last_behind_s: Option<u64>,
+    /// Why a session could not reach the server since the last check that got through.
+    unreachable: Option<String>,
+}
+
+/// What is remembered of one partition.
+#[derive(Clone, Debug)]
+struct PartitionState {
+    mode: Mode,
+    /// The mode that was told last; none before anything is known of the partition.
+    told: Option<Mode>,
+    since: SystemTime,
+    detail: Arc<str>,
+    epoch: u64,
+    /// Who the master was: its place, identity, and whether it could be written to by rights.
+    mastery: Mastery,
+}
+
+/// What must stay the same for connections to a master to stay good for writes.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+struct Mastery {
+    server: Option<usize>,
+    incarnation: u64,
+    replicates: bool,
+}
+
+/// The cluster: the configuration and all that is known of its servers.
+#[derive(Clone, Debug)]
+pub struct Cluster {
+    topology: Topology,
+    servers: Vec<ServerState>,
+    partitions: Vec<PartitionState>,
+    asked_read_only: bool,
+}
+
+impl Cluster {
+    /// A cluster of which only the configuration is known.
+    #[must_use]
+    pub fn new(topology: Topology, now: SystemTime) -> Self {
+        let servers = topology
+            .servers
+            .iter()
+            .map(|spec| ServerState { enabled: spec.enabled, ..ServerState::default() })
+            .collect();
+        let partitions = topology
+            .partitions
+            .iter()
+            .map(|_| PartitionState {
+                mode: Mode::ReadOnly(Reason::Severed),
+                told: None,
+                since: now,
+                detail: "no check has ended yet".into(),
+                epoch: 0,
+                mastery: Mastery::default(),
+            })
+            .collect();
+        let mut cluster = Self { topology, servers, partitions, asked_read_only: false };
+        cluster.settle(now, None);
+        cluster
+    }
+
+    /// Takes in what happened at `now`; tells what changed by it.
+    pub fn apply(&mut self, event: Event, now: SystemTime) -> Vec<Change> {
+        let mut changes = Vec::new();
+        match event {
+            Event::Checked { server, result } => self.checked(server, result, now, &mut changes),
+            Event::Reported(report) => self.reported(report),
+            Event::SetReadOnly(on) => self.asked_read_only = on,
+            Event::SetEnabled { server, enabled } => self.set_enabled(server, enabled),
+        }
+        self.settle(now, Some(&mut changes));
+        changes
+    }
+
+    fn checked(
+        &mut self,
+        server: usize,
+        result: Result<Observation, CheckFailure>,
+        now: SystemTime,
+        changes: &mut Vec<Change>,
+    ) {
+        let params: HealthParams = self.topology.health;
+        let (Some(state), Some(spec)) =
+            (self.servers.get_mut(server), self.topology.servers.get(server))
+        else {
+            return;
+        };
+        let was = state.health.state();
+        let outcome = if result.is_ok() { Outcome::Answered } else { Outcome::Failed };
+        state.health = state.health.after(outcome, now, params);
+        match result {
+            Ok(seen) => {
+                if let Some(before) = &state.seen
+                    && before.identity != seen.identity
+                {
+                    state.incarnation += 1;
+                    state.last_behind_s = None;
+                    changes.push(Change::Identity {
+                        server: spec.name.clone(),
+                        was: before.identity.clone(),
+                        is: seen.identity.clone(),
+                    });
+                }
+                if let Replication::From(Source { behind_s: Some(behind_s), .. }) = seen.replication
+                {
+                    state.last_behind_s = Some(behind_s);
+                }
+                state.seen = Some(Arc::new(seen));
+                state.seen_at = Some(now);
+                state.failure = None;
+                state.unreachable = None;
+            }
+            Err(failure) => state.failure = Some(Arc::new(failure)),
+        }
+        if state.health.state() != was {
+            let healthy = state.health.is_healthy();
+            if !healthy {
+                state.incarnation += 1;
+            }
+            let cause = state.failure.as_ref().map_or_else(String::new, |f| f.text.clone());
+            changes.push(Change::Health { server: spec.name.clone(), healthy, cause });
+        }
+    }
+
+    /// The next check will tell whether it is still so.
+    fn reported(&mut self, report: Report) {
+        let Some(state) = self.servers.get_mut(report.server()) else { return };
+        match report {
+            Report::RefusedWrite { .. } => {
+                if let Some(seen) = &state.seen {
+                    let seen = Observation { read_only: true, ..(**seen).clone() };
+                    state.seen = Some(Arc::new(seen));
+                }
+            }
+            Report::Unreachable { cause, .. } => state.unreachable = Some(cause),
+            Report::Reached { .. } => state.unreachable = None,
+        }
+    }
+
+    fn set_enabled(&mut self, server: usize, enabled: bool) {
+        let Some(state) = self.servers.get_mut(server) else { return };
+        if state.enabled && !enabled {
+            state.incarnation += 1;
+        }
+        state.enabled = enabled;
+    }
+
+    /// Computes the partitions anew.
+    fn settle(&mut self, now: SystemTime, mut changes: Option<&mut Vec<Change>>) {
+        for at in 0..self.partitions.len() {
+            let master = self.master(at);
+            let mastery = self.mastery(master);
+            let (mode, detail) = self.decide(at, master);
+            let checked = |server: &ServerState| server.health.state() != State::Unchecked;
+            let known = master.and_then(|at| self.servers.get(at)).is_none_or(checked)
+                || mode != Mode::ReadOnly(Reason::Severed);
+            let (Some(state), Some(name)) =
+                (self.partitions.get_mut(at), self.topology.partitions.get(at))
+            else {
+                continue;
+            };
+            if state.mastery != mastery {
+                state.mastery = mastery;
+                state.epoch += 1;
+            }
+            let detail: Arc<str> = detail.into();
+            if state.mode != mode {
+                state.since = now;
+            }
+            if let Some(changes) = changes.as_deref_mut().filter(|_| known)
+                && state.told != Some(mode)
+            {
+                state.told = Some(mode);
+                changes.push(Change::Mode {
+                    partition: Arc::clone(name),
+                    mode,
+                    detail: Arc::clone(&detail),
+                });
+            }
+            state.mode = mode;
+            state.detail = detail;
+        }
+    }
+
+    /// The first enabled master of a partition.
+    fn master(&self, partition: usize) -> Option<usize> {
+        self.masters(partition).next()
+    }
+
+    fn masters(&self, partition: usize) -> impl Iterator<Item = usize> {
+        let servers = self.topology.servers.iter().zip(&self.servers).enumerate();
+        servers
+            .filter(move |(_, (spec, state))| {
+                spec.partition == partition && spec.role == Role::Master && state.enabled
+            })
+            .map(|(at, _)| at)
+    }
+
+    fn mastery(&self, master: Option<usize>) -> Mastery {
+        let state = master.and_then(|at| self.servers.get(at));
+        Mastery {
+            server: master,
+            incarnation: state.map_or(0, |state| state.incarnation),
+            replicates: state.is_some_and(|state| self.replicates(state).is_some()),
+        }
+    }
+
+    /// The source of a server that replicates, unless masters may.
+    fn replicates<'a>(&self, state: &'a ServerState) -> Option<&'a Source> {
+        match &state.seen.as_ref()?.replication {
+            Replication::From(source) if !self.topology.master_may_replicate => Some(source),
+            _ => None,
+        }
+    }
+
+    /// What a partition can do, and the cause in words when that is not everything.
+    fn decide(&self, partition: usize, master: Option<usize>) -> (Mode, String) {
+        let read_only = |reason, detail| (Mode::ReadOnly(reason), detail);
+        if self.topology.read_only {
+            return read_only(Reason::Config, "read_only is set in the configuration".to_owned());
+        }
+        if self.asked_read_only {
+            return read_only(Reason::Config, "switched on by an operator".to_owned());
+        }
+        let Some(master) = master else {
+            return read_only(Reason::Masterless, "no enabled master is configured".to_owned());
+        };
+        let (Some(spec), Some(state)) =
+            (self.topology.servers.get(master), self.servers.get(master))
+        else {
+            return read_only(Reason::Masterless, "no enabled master is configured".to_owned());
+        };
+        let name = &spec.name;
+        if let Some(cause) = self.misconfiguration(partition, master, state) {
+            return read_only(Reason::Misconfigured, format!("master {name} {cause}"));
+        }
+        if !state.health.is_healthy() {
+            return read_only(Reason::Severed, format!("master {name} {}", severance(state)));
+        }
+        if let Some(cause) = &state.unreachable {
+            let detail = format!("master {name} could not be reached: {cause}");
+            return read_only(Reason::Unreachable, detail);
+        }
+        (Mode::ReadWrite, String::new())
+    }
+
+    fn misconfiguration(
+        &self,
+        partition: usize,
+        master: usize,
+        state: &ServerState,
+    ) -> Option<String> {
+        if let Some(source) = self.replicates(state) {
+            return Some(format!("replicates from {}", source.address));
+        }
+        if state.seen.as_ref().is_some_and(|seen| seen.read_only) {
+            return Some("has read_only on".to_owned());
+        }
+        let second = self.masters(partition).find(|at| {
+            *at != master
+                && self.servers.get(*at).is_some_and(|other| {
+                    other.health.is_healthy()
+                        && other.seen.as_ref().is_some_and(|seen| !seen.read_only)
+                })
+        })?;
+        let name = &self.topology.servers.get(second)?.name;
+        Some(format!("is not the only one: {name} is enabled as a master and writable too"))
+    }
+
+    /// The servers that can take reads when the master does not, best first.
+    fn readers(&self, partition: usize, master: Option<usize>) -> Vec<Reader> {
+        let master_healthy = master
+            .and_then(|at| self.servers.get(at))
+            .is_some_and(|state| state.health.is_healthy());
+        let mine = || {
+            let servers = self.topology.servers.iter().zip(&self.servers).enumerate();
+            servers.filter(move |(_, (spec, state))| spec.partition == partition && state.enabled)
+        };
+        // Reads go on as long as one server answers: where none is healthy, those that answered
+        // their last check serve reads while they are being watched.
+        let none_healthy = !mine().any(|(_, (_, state))| state.health.is_healthy());
+        let mut readers: Vec<Reader> = mine()
+            .filter(|(_, (_, state))| {
+                let answers = state.failure.is_none() && state.seen.is_some();
+                state.health.is_healthy() || (none_healthy && answers)
+            })
+            .map(|(server, (spec, state))| Reader {
+                server,
+                grade: match spec.role {
+                    Role::Replica => grade(state, master_healthy),
+                    Role::Master => MASTER_GRADE,
+                },
+                weight: spec.weight,
+            })
+            .collect();
+        // Stable: the order of the configuration decides among equals.
+        readers.sort_by_key(|reader| (reader.grade, std::cmp::Reverse(reader.weight)));
+        readers
+    }
+
+    /// The snapshot for everyone else.
+    #[must_use]
+    pub fn view(&self) -> View {
+        let servers = self
+            .topology
+            .servers
+            .iter()
+            .zip(&self.servers)
+            .map(|(spec, state)| Server {
+                name: spec.name.clone(),
+                role: spec.role,
+                partition: spec.partition,
+                enabled: state.enabled,
+                health: state.health,
+                incarnation: state.incarnation,
+                seen: state.seen.clone(),
+                seen_at: state.seen_at,
+                failure: state.failure.clone(),
+                messages: self.messages(spec.role, state),
+            })
+            .collect();
+        let partitions = self
+            .partitions
+            .iter()
+            .zip(&self.topology.partitions)
+            .enumerate()
+            .map(|(at, (state, name))| {
+                let master = self.master(at);
+                Partition {
+                    name: Arc::clone(name),
+                    mode: state.mode,
+                    since: state.since,
+                    detail: Arc::clone(&state.detail),
+                    master,
+                    epoch: state.epoch,
+                    readers: self.readers(at, master),
+                }
+            })
+            .collect();
+        View { servers, partitions }
+    }
+
+    fn messages(&self, role: Role, state: &ServerState) -> Vec<String> {
+        let mut messages = Vec::new();
+        if !state.enabled {
+            messages.push("disabled: it gets no traffic".to_owned());
+        }
+        if let Some(failure) = &state.failure {
+            messages.push(failure.text.clone());
+        }
+        if state.health.state() == State::Unhealthy {
+            messages.push(
+                "UNHEALTHY: this database has failed recent health checks; traffic will not be \
+                 sent to it until it recovers"
+                    .to_owned(),
+            );
+        }
+        let Some(seen) = &state.seen else { return messages };
+        messages.extend(seen.messages.iter().cloned());
+        match (&seen.replication, role) {
+            (Replication::From(source), Role::Master) if !self.topology.master_may_replicate => {
+                messages.push(format!(
+                    "this master replicates from {}; writes are refused until it does not \
+                     (or set master_may_replicate: true)",
+                    source.address
+                ));
+            }
+            (Replication::None, Role::Replica) => {
+                messages.push("this replica follows no server: its data does not move".to_owned());
+            }
+            (Replication::From(source), Role::Replica) => messages.extend(replica_message(source)),
+            _ => {}
+        }
+        messages
+    }
+}
+
+fn replica_message(source: &Source) -> Option<String> {
+    if !source.last_error.is_empty() {
+        return Some(format!("replication: {}", source.last_error));
+    }
+    match source.behind_s {
+        Some(s) if s > SLOW_S => {
+            Some(format!("{s} s behind: data written since then is at risk with the master"))
+        }
+        _ => None,
+    }
+}
+
+/// Why a master is severed, in words.
+fn severance(state: &ServerState) -> String {
+    match (&state.failure, state.health.failing_since()) {
+        (Some(failure), Some(since)) => {
+            let count = state.health.failed_in_a_row();
+            let checks = if count == 1 { "check" } else { "checks" };
+            let since = time_of_day(since);
+            format!("failed {count} {checks} since {since}, last error {}", failure.text)
+        }
+        (None, _) if state.health.state() == State::Unhealthy => {
+            "answers again and is being watched before it is trusted".to_owned()
+        }
+        _ => "has not been checked yet".to_owned(),
+    }
+}
+
+/// Replicas within this many seconds of each other are equally fresh.
+const SAME_AGE: Duration = Duration::from_secs(5);
+
+/// The master takes reads only when no replica is left.
+const MASTER_GRADE: u64 = u64::MAX;
+
+/// How good a healthy replica is for reads; lower is better. First whether it is a replica, runs,
+/// is not delayed on purpose and is not slow; then its age, in steps of [`SAME_AGE`].
+fn grade(state: &ServerState, master_healthy: bool) -> u64 {
+    const STEP: u64 = 1 << 40;
+    let Some(seen) = &state.seen else { return 5 * STEP };
+    let source = match &seen.replication {
+        Replication::Hidden => return 0,
+        Replication::None => return 5 * STEP,
+        Replication::From(source) => source,
+    };
+    // With the master dead no replica receives: that is normal and says nothing against it.
+    let runs = source.applying && (source.receiving || !master_healthy);
+    let behind_s = source.behind_s.or(state.last_behind_s).unwrap_or(0);
+    let fault = match () {
+        () if !runs => 4,
+        () if source.delay_s > 0 => 3,
+        () if behind_s > SLOW_S => 2,
+        () => 0,
+    };
+    fault * STEP + (behind_s / SAME_AGE.as_secs()).min(STEP - 1)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,78 @@
+//! The configuration as policy sees it: servers, their roles and their partitions.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::health::HealthParams;
+
+/// A server's name, `host:port`, as the configuration has it.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct ServerName(Arc<str>);
+
+impl ServerName {
+    /// Names a server.
+    #[must_use]
+    pub fn new(name: &str) -> Self {
+        Self(name.into())
+    }
+
+    /// The name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for ServerName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What a server is configured to be.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Role {
+    /// Takes writes.
+    Master,
+    /// Follows a master and takes reads when that is lost.
+    Replica,
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Master => "master",
+            Self::Replica => "replica",
+        })
+    }
+}
+
+/// One configured server.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ServerSpec {
+    /// `host:port`.
+    pub name: ServerName,
+    /// What it is configured to be.
+    pub role: Role,
+    /// The partition it belongs to, an index into [`Topology::partitions`].
+    pub partition: usize,
+    /// Whether the configuration lets it take traffic.
+    pub enabled: bool,
+    /// How large a share of sessions it takes among equally fresh replicas.
+    pub weight: u32,
+}
+
+/// All that policy needs of the configuration.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Topology {
+    /// The servers, in the order of the configuration.
+    pub servers: Vec<ServerSpec>,
+    /// The names of the partitions, `default` among them.
+    pub partitions: Vec<Arc<str>>,
+    /// `read_only: true`.
+    pub read_only: bool,
+    /// `master_may_replicate: true`.
+    pub master_may_replicate: bool,
+    /// When a server's health flips.
+    pub health: HealthParams,
+}
