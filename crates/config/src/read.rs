@@ -1,0 +1,210 @@
+//! Reads the tree into a [`Config`], section by section.
+//!
+//! Every function first reads all that it needs, and only then gives up on what was wrong, so that
+//! one problem hides no other.
+
+use std::num::NonZeroU8;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::accounts::Accounts;
+use crate::addresses;
+use crate::databases::{self, Draft};
+use crate::model::{Account, Config, Health, Limits, Log, ServerTls, Tls};
+use crate::node::{Node, quoted};
+use crate::reader::{Given, Reader, Section};
+use crate::units::show_duration;
+use crate::values::{boolean, duration, duration_or_off, size, whole, word};
+
+/// The most threads that are started without being asked for.
+const THREADS_MAX: usize = 256;
+
+/// The configuration in `node`; where that is `None`, `reader` has problems.
+pub(crate) fn config(reader: &mut Reader<'_>, node: &Node) -> Option<Config> {
+    let root = &reader.root(node);
+    let defaults = reader.section(root, "defaults");
+    let accounts = Accounts::read(reader, root, &defaults);
+    let drafts = databases::read(reader, root, &defaults, &accounts);
+    let monitor = monitor(reader, root, &accounts, &drafts);
+    let (listen, admin) = addresses::read(reader, root, &drafts);
+    let databases = databases::finish(reader, root, drafts);
+    let health = health(reader, root);
+    let limits = limits(reader, root);
+    let tls = tls(reader, root);
+    let log = log(reader, root);
+    check_fixed(reader, root);
+    let read_only = reader.read_or_default(root, "read_only", boolean);
+    let connect_timeout = reader.read_or_default(root, "connect_timeout", duration);
+    let master_may_replicate = reader.read_or_default(root, "master_may_replicate", boolean);
+    let watch = reader.read_or_default(root, "watch", boolean);
+    let threads = reader.read(root, "threads", whole::<usize>);
+    let drain_timeout = reader.read_or_default(root, "drain_timeout", duration);
+    let slow_statement = reader.read_or_default(root, "slow_statement", duration_or_off);
+    Some(Config {
+        listen,
+        admin: admin?,
+        monitor,
+        users: accounts.into_users(),
+        databases: databases?,
+        read_only: read_only?,
+        health: health?,
+        connect_timeout: connect_timeout?,
+        master_may_replicate: master_may_replicate?,
+        hold_writes: Duration::ZERO,
+        limits: limits?,
+        watch: watch?,
+        threads: threads.value().unwrap_or_else(cores),
+        drain_timeout: drain_timeout?,
+        slow_statement: slow_statement?,
+        tls: tls?,
+        log: log?,
+    })
+}
+
+/// How many threads can run at the same time.
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from).min(THREADS_MAX)
+}
+
+/// The settings that this version knows only one value of.
+fn check_fixed(reader: &mut Reader<'_>, root: &Section<'_>) {
+    match root.find("reads").map(|node| (node, node.text())) {
+        None | Some((Node::Broken, _) | (_, Some("master"))) => {}
+        Some((_, Some("replicas"))) => {
+            let message = "found \"replicas\", which is not available in this version, expected \
+                           \"master\"";
+            reader.reject(root.at("reads"), message);
+        }
+        Some((other, _)) => {
+            let message = format!("found {}, expected \"master\"", other.describe());
+            reader.reject(root.at("reads"), message);
+        }
+    }
+    if let Given::Value(hold) = reader.read(root, "hold_writes", duration)
+        && !hold.is_zero()
+    {
+        let found = show_duration(hold);
+        let message = format!("found {found}, which is not available in this version, expected 0s");
+        reader.reject(root.at("hold_writes"), message);
+    }
+}
+
+fn monitor(
+    reader: &mut Reader<'_>,
+    root: &Section<'_>,
+    accounts: &Accounts,
+    drafts: &[Draft<'_>],
+) -> Option<Account> {
+    let section = reader.section(root, "monitor");
+    match (accounts.account(reader, &section, &Given::Absent), &accounts.defaults) {
+        (Given::Value(account), _) => Some(account),
+        (Given::Absent, Given::Value(account)) => Some(account.clone()),
+        (Given::Absent, Given::Absent) if !accounts.is_empty() => {
+            if drafts.iter().any(Draft::needs_monitor) {
+                let expected = "an account for the health checks, as there is no defaults.user";
+                reader.missing(root, "monitor", expected);
+            }
+            None
+        }
+        _ => None,
+    }
+}
+
+fn health(reader: &mut Reader<'_>, root: &Section<'_>) -> Option<Health> {
+    let section = &reader.section(root, "health");
+    let interval = reader.read_or_default(section, "interval", duration);
+    let threshold = reader.read_or_default(section, "threshold", whole::<u8>);
+    let timeout = reader.read_or_default(section, "timeout", duration);
+    let (interval, timeout) = (interval?, timeout?);
+    let threshold = NonZeroU8::new(threshold?)?;
+    let until_flip = interval * u32::from(threshold.get());
+    if timeout >= until_flip {
+        let message = format!(
+            "found {}, expected less than interval × threshold, which is {}",
+            show_duration(timeout),
+            show_duration(until_flip)
+        );
+        reader.reject(section.at("timeout"), message);
+    }
+    Some(Health { interval, threshold, timeout })
+}
+
+fn limits(reader: &mut Reader<'_>, root: &Section<'_>) -> Option<Limits> {
+    let section = &reader.section(root, "limits");
+    let connections = reader.read_or_default(section, "connections", whole);
+    let connections_per_user = reader.read_or_default(section, "connections_per_user", whole);
+    let server_connections = reader.read_or_default(section, "server_connections", whole);
+    let packet = reader.read_or_default(section, "packet", size);
+    let login_timeout = reader.read_or_default(section, "login_timeout", duration);
+    let idle_timeout = reader.read_or_default(section, "idle_timeout", duration);
+    if let (Some(all), Some(of_one)) = (connections, connections_per_user)
+        && of_one > all
+    {
+        let message =
+            format!("found {of_one}, expected at most limits.connections, which is {all}");
+        reader.reject(section.at("connections_per_user"), message);
+    }
+    Some(Limits {
+        connections: connections?,
+        connections_per_user: connections_per_user?,
+        server_connections: server_connections?,
+        packet: packet?,
+        login_timeout: login_timeout?,
+        idle_timeout: idle_timeout?,
+    })
+}
+
+fn tls(reader: &mut Reader<'_>, root: &Section<'_>) -> Option<Tls> {
+    let section = &reader.section(root, "tls");
+    let clients = reader.read_or_default(section, "clients", word);
+    let servers = reader.read_or_default(section, "servers", word);
+    let cert_key = pair(reader, section, "cert", "key");
+    let client_cert = pair(reader, section, "client_cert", "client_key");
+    let ca = reader.file(section, "ca");
+    match (servers, &ca) {
+        (Some(ServerTls::Verify), Given::Absent) => {
+            reader.missing(section, "ca", "a file name, as tls.servers is \"verify\"");
+        }
+        (Some(mode @ (ServerTls::Off | ServerTls::Preferred | ServerTls::Required)), given)
+            if !given.is_absent() =>
+        {
+            let message = format!(
+                "found although tls.servers is \"{mode}\", expected only with \"verify\", since \
+                 nothing else checks certificates"
+            );
+            reader.reject(section.at("ca").key(), message);
+        }
+        _ => {}
+    }
+    Some(Tls { clients: clients?, cert_key, servers: servers?, ca: ca.value(), client_cert })
+}
+
+/// Two files that need each other.
+fn pair(
+    reader: &mut Reader<'_>,
+    section: &Section<'_>,
+    first: &str,
+    second: &str,
+) -> Option<(PathBuf, PathBuf)> {
+    match (reader.file(section, first), reader.file(section, second)) {
+        (Given::Value(first), Given::Value(second)) => Some((first, second)),
+        (Given::Value(path), Given::Absent) => {
+            let found = quoted(&path.display().to_string());
+            reader.reject(section.at(first), format!("found {found}, expected {second} beside it"));
+            None
+        }
+        (Given::Absent, Given::Value(path)) => {
+            let found = quoted(&path.display().to_string());
+            reader.reject(section.at(second), format!("found {found}, expected {first} beside it"));
+            None
+        }
+        _ => None,
+    }
+}
+
+fn log(reader: &mut Reader<'_>, root: &Section<'_>) -> Option<Log> {
+    let section = &reader.section(root, "log");
+    let format = reader.read_or_default(section, "format", word);
+    let level = reader.read_or_default(section, "level", word);
+    Some(Log { format: format?, level: level? })
+}
