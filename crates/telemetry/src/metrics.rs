@@ -1,0 +1,406 @@
+//! The registry.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use policy::mode::Reason;
+use policy::observation::Replication;
+use policy::topology::ServerName;
+use policy::view::View;
+use prometheus::core::Collector;
+use prometheus::process_collector::ProcessCollector;
+use prometheus::{
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
+};
+
+use crate::table::{CHECK_BUCKETS, METRICS, STATEMENT_BUCKETS};
+use crate::worker::WorkerMetrics;
+
+/// Every metric of the process.
+pub struct Metrics {
+    registry: Registry,
+    pub(crate) shared: Shared,
+    partitions: Vec<Arc<str>>,
+    servers: Vec<ServerGauges>,
+    partition_mode: IntGaugeVec,
+    replication_delay: IntGaugeVec,
+}
+
+/// What workers count into.
+#[derive(Clone)]
+pub(crate) struct Shared {
+    pub(crate) partition: Arc<str>,
+    pub(crate) statements: IntCounterVec,
+    pub(crate) statement_seconds: HistogramVec,
+    pub(crate) refused: IntCounterVec,
+    pub(crate) retried: IntCounter,
+    pub(crate) unknown: IntCounter,
+    pub(crate) aborted: IntCounter,
+    pub(crate) logins: IntCounterVec,
+    pub(crate) bytes: IntCounterVec,
+    pub(crate) sessions: IntGaugeVec,
+    pub(crate) pinned: IntGaugeVec,
+    pub(crate) connections: Vec<IntGauge>,
+}
+
+/// The gauges of one server.
+struct ServerGauges {
+    name: ServerName,
+    up: IntGauge,
+    healthy: IntGauge,
+    check: Histogram,
+}
+
+/// Sums for people, read at one moment.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Totals {
+    /// Clients that are logging in.
+    pub sessions_login: u64,
+    /// Clients that are logged in.
+    pub sessions_open: u64,
+    /// Open connections to each server, in the order of the configuration.
+    pub connections: Vec<u64>,
+    /// Statements answered since the start.
+    pub statements: u64,
+    /// Statements refused since the start.
+    pub refused: u64,
+    /// Reads sent once more since the start.
+    pub retried: u64,
+    /// Writes of unknown outcome since the start.
+    pub unknown: u64,
+    /// Transactions lost since the start.
+    pub aborted: u64,
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics").field("partitions", &self.partitions).finish_non_exhaustive()
+    }
+}
+
+impl Metrics {
+    /// Registers the metrics for these servers and partitions.
+    ///
+    /// # Errors
+    /// Two servers have the same name, or the table is not what this function expects.
+    pub fn new(servers: &[ServerName], partitions: &[Arc<str>]) -> Result<Self, prometheus::Error> {
+        let maker = Maker { registry: Registry::new() };
+        let build = maker.gauges("failsoft_build_info")?;
+        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        let up = maker.gauges("failsoft_server_up")?;
+        let healthy = maker.gauges("failsoft_server_healthy")?;
+        let check = maker.histograms("failsoft_server_check_seconds", CHECK_BUCKETS)?;
+        let gauges = |name: &ServerName| {
+            let label = &[name.as_str()];
+            ServerGauges {
+                name: name.clone(),
+                up: up.with_label_values(label),
+                healthy: healthy.with_label_values(label),
+                check: check.with_label_values(label),
+            }
+        };
+        let partition = partitions.first().map_or_else(|| Arc::from("default"), Arc::clone);
+        let shared = Shared::new(&maker, partition, servers)?;
+        let metrics = Self {
+            shared,
+            partitions: partitions.to_vec(),
+            servers: servers.iter().map(gauges).collect(),
+            partition_mode: maker.gauges("failsoft_partition_mode")?,
+            replication_delay: maker.gauges("failsoft_server_replication_delay_seconds")?,
+            registry: maker.registry,
+        };
+        metrics.registry.register(Box::new(ProcessCollector::for_self()))?;
+        for partition in &metrics.partitions {
+            metrics.set_mode(partition, None);
+        }
+        Ok(metrics)
+    }
+
+    /// Counters for one core, resolved and empty.
+    #[must_use]
+    pub fn worker(&self) -> WorkerMetrics {
+        WorkerMetrics::new(&self.shared)
+    }
+
+    /// Sets the gauges of servers and partitions to what this view says.
+    pub fn observe(&self, view: &View) {
+        for partition in &view.partitions {
+            self.set_mode(&partition.name, partition.mode.reason());
+        }
+        for (server, gauges) in view.servers.iter().zip(&self.servers) {
+            gauges.healthy.set(i64::from(server.health.is_healthy()));
+            let seen = server.seen.as_deref().filter(|_| server.failure.is_none());
+            gauges.up.set(i64::from(seen.is_some()));
+            let behind_s = seen.and_then(|seen| match &seen.replication {
+                Replication::From(source) => source.behind_s,
+                Replication::Hidden | Replication::None => None,
+            });
+            let label = &[gauges.name.as_str()];
+            match behind_s {
+                Some(behind_s) => {
+                    let value = i64::try_from(behind_s).unwrap_or(i64::MAX);
+                    self.replication_delay.with_label_values(label).set(value);
+                }
+                // There may be no series to remove; that is the wanted state as well.
+                None => drop(self.replication_delay.remove_label_values(label)),
+            }
+        }
+    }
+
+    fn set_mode(&self, partition: &str, reason: Option<Reason>) {
+        for each in Reason::ALL {
+            let gauge = self.partition_mode.with_label_values(&[partition, each.as_str()]);
+            gauge.set(i64::from(Some(each) == reason));
+        }
+    }
+
+    /// Enters how long a check of a server took, whatever its outcome.
+    pub fn check(&self, server: usize, took: Duration) {
+        if let Some(gauges) = self.servers.get(server) {
+            gauges.check.observe(took.as_secs_f64());
+        }
+    }
+
+    /// All metrics in the text format of Prometheus.
+    #[must_use]
+    pub fn render(&self) -> String {
+        let mut text = String::new();
+        // Fails only for a family without a name or series, and the registry yields none.
+        drop(TextEncoder::new().encode_utf8(&self.registry.gather(), &mut text));
+        text
+    }
+
+    /// Sums for people.
+    #[must_use]
+    pub fn totals(&self) -> Totals {
+        let shared = &self.shared;
+        let state = |name| gauge_value(&shared.sessions.with_label_values(&[name]));
+        Totals {
+            sessions_login: state("login"),
+            sessions_open: state("open"),
+            connections: shared.connections.iter().map(gauge_value).collect(),
+            statements: sum(&shared.statements),
+            refused: sum(&shared.refused),
+            retried: shared.retried.get(),
+            unknown: shared.unknown.get(),
+            aborted: shared.aborted.get(),
+        }
+    }
+}
+
+fn gauge_value(gauge: &IntGauge) -> u64 {
+    u64::try_from(gauge.get()).unwrap_or(0)
+}
+
+/// The sum over all labels. Values are whole numbers that the library hands out as `f64`.
+fn sum(counters: &IntCounterVec) -> u64 {
+    let families = counters.collect();
+    let all = families.iter().flat_map(|family| family.get_metric());
+    all.map(|metric| whole(metric.get_counter().get_value())).sum()
+}
+
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a counter's value: whole and not negative; `as` saturates"
+)]
+fn whole(value: f64) -> u64 {
+    value as u64
+}
+
+impl Shared {
+    fn new(
+        maker: &Maker,
+        partition: Arc<str>,
+        servers: &[ServerName],
+    ) -> Result<Self, prometheus::Error> {
+        let connections = maker.gauges("failsoft_server_connections")?;
+        Ok(Self {
+            partition,
+            statements: maker.counters("failsoft_statements_total")?,
+            statement_seconds: maker.histograms("failsoft_statement_seconds", STATEMENT_BUCKETS)?,
+            refused: maker.counters("failsoft_statements_refused_total")?,
+            retried: maker.counter("failsoft_statements_retried_total")?,
+            unknown: maker.counter("failsoft_writes_unknown_total")?,
+            aborted: maker.counter("failsoft_transactions_aborted_total")?,
+            logins: maker.counters("failsoft_logins_total")?,
+            bytes: maker.counters("failsoft_client_bytes_total")?,
+            sessions: maker.gauges("failsoft_sessions")?,
+            pinned: maker.gauges("failsoft_sessions_pinned")?,
+            connections: servers
+                .iter()
+                .map(|name| connections.with_label_values(&[name.as_str(), "open"]))
+                .collect(),
+        })
+    }
+}
+
+/// Makes metrics from rows of the table, and registers them.
+struct Maker {
+    registry: Registry,
+}
+
+impl Maker {
+    fn gauges(&self, name: &str) -> Result<IntGaugeVec, prometheus::Error> {
+        let (help, labels) = row(name)?;
+        self.register(IntGaugeVec::new(Opts::new(name, help), labels)?)
+    }
+
+    fn counters(&self, name: &str) -> Result<IntCounterVec, prometheus::Error> {
+        let (help, labels) = row(name)?;
+        self.register(IntCounterVec::new(Opts::new(name, help), labels)?)
+    }
+
+    fn counter(&self, name: &str) -> Result<IntCounter, prometheus::Error> {
+        let (help, _) = row(name)?;
+        self.register(IntCounter::new(name, help)?)
+    }
+
+    fn histograms(&self, name: &str, buckets: &[f64]) -> Result<HistogramVec, prometheus::Error> {
+        let (help, labels) = row(name)?;
+        let opts = HistogramOpts::new(name, help).buckets(buckets.to_vec());
+        self.register(HistogramVec::new(opts, labels)?)
+    }
+
+    fn register<T: Collector + Clone + 'static>(&self, metric: T) -> Result<T, prometheus::Error> {
+        self.registry.register(Box::new(metric.clone()))?;
+        Ok(metric)
+    }
+}
+
+/// The help and labels of a metric.
+fn row(name: &str) -> Result<(&'static str, &'static [&'static str]), prometheus::Error> {
+    METRICS
+        .iter()
+        .find(|(row, ..)| *row == name)
+        .map(|(_, help, labels)| (*help, *labels))
+        .ok_or_else(|| prometheus::Error::Msg(format!("{name} is not in the table of metrics")))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU8;
+    use std::time::SystemTime;
+
+    use policy::cluster::{Cluster, Event};
+    use policy::health::HealthParams;
+    use policy::observation::{CheckFailure, Observation, Source};
+    use policy::topology::{Role, ServerSpec, Topology};
+
+    use super::*;
+
+    fn topology() -> Topology {
+        let spec = |name, role| ServerSpec {
+            name: ServerName::new(name),
+            role,
+            partition: 0,
+            enabled: true,
+            weight: 1,
+        };
+        Topology {
+            servers: vec![spec("db1:3306", Role::Master), spec("db2:3306", Role::Replica)],
+            partitions: vec!["default".into()],
+            read_only: false,
+            master_may_replicate: false,
+            health: HealthParams { threshold: NonZeroU8::MIN },
+        }
+    }
+
+    fn metrics() -> Metrics {
+        let topology = topology();
+        let names: Vec<_> = topology.servers.iter().map(|spec| spec.name.clone()).collect();
+        Metrics::new(&names, &topology.partitions).unwrap()
+    }
+
+    fn observation(replication: Replication) -> Observation {
+        Observation {
+            identity: "a".into(),
+            version: "1".into(),
+            read_only: false,
+            replication,
+            gtids: String::new(),
+            latency: Duration::ZERO,
+            messages: Vec::new(),
+        }
+    }
+
+    fn source(behind_s: Option<u64>) -> Replication {
+        Replication::From(Source {
+            address: "db1:3306".into(),
+            receiving: true,
+            applying: true,
+            behind_s,
+            delay_s: 0,
+            last_error: String::new(),
+        })
+    }
+
+    #[test]
+    fn every_row_of_the_table_is_rendered_with_its_labels_and_nothing_else_is() {
+        let metrics = metrics();
+        let mut cluster = Cluster::new(topology(), SystemTime::UNIX_EPOCH);
+        for (server, replication) in [(0, Replication::None), (1, source(Some(3)))] {
+            let event = Event::Checked { server, result: Ok(observation(replication)) };
+            cluster.apply(event, SystemTime::UNIX_EPOCH);
+        }
+        metrics.observe(&cluster.view());
+        let worker = metrics.worker();
+        worker.statement(sql::Kind::Read, crate::Target::Master, Duration::from_millis(1));
+        worker.flush();
+        let text = metrics.render();
+        for (name, help, labels) in METRICS {
+            assert!(text.contains(&format!("# HELP {name} {help}\n")), "{name}");
+            for label in *labels {
+                let shown = text
+                    .lines()
+                    .any(|line| line.starts_with(name) && line.contains(&format!("{label}=\"")));
+                assert!(shown, "{name}{{{label}}}");
+            }
+        }
+        let families = text.lines().filter(|line| line.starts_with("# TYPE failsoft_")).count();
+        assert_eq!(families, METRICS.len());
+        assert!(text.contains("process_"));
+    }
+
+    #[test]
+    fn the_table_is_sorted_and_its_names_are_unique() {
+        assert!(METRICS.windows(2).all(|pair| pair[0].0 < pair[1].0));
+    }
+
+    #[test]
+    fn gauges_follow_the_view() {
+        let metrics = metrics();
+        let mut cluster = Cluster::new(topology(), SystemTime::UNIX_EPOCH);
+        let refused = CheckFailure { text: "Connection refused".into(), is_login: false };
+        // result of the master's check, of the replica's, what the text then has, what it has not
+        let mode = |reason| {
+            format!("failsoft_partition_mode{{partition=\"default\",reason=\"{reason}\"}}")
+        };
+        let delay = "failsoft_server_replication_delay_seconds{server=\"db2:3306\"}".to_owned();
+        let up = "failsoft_server_up{server=\"db1:3306\"}".to_owned();
+        let none = observation(Replication::None);
+        #[rustfmt::skip]
+        let table = [
+            (Ok(none.clone()), Ok(observation(source(Some(7)))),
+                vec![(mode("severed"), Some(0)), (up.clone(), Some(1)), (delay.clone(), Some(7))]),
+            (Err(refused), Ok(observation(source(None))),
+                vec![(mode("severed"), Some(1)), (up.clone(), Some(0)), (delay.clone(), None)]),
+            (Ok(none), Ok(observation(source(Some(0)))),
+                vec![(mode("severed"), Some(0)), (up, Some(1)), (delay, Some(0))]),
+        ];
+        for (master, replica, expected) in table {
+            for (server, result) in [master, replica].into_iter().enumerate() {
+                cluster.apply(Event::Checked { server, result }, SystemTime::UNIX_EPOCH);
+            }
+            metrics.observe(&cluster.view());
+            let text = metrics.render();
+            for (series, value) in expected {
+                let line = text.lines().find(|line| line.starts_with(&format!("{series} ")));
+                let shown = line.map(|line| line.rsplit(' ').next().unwrap().parse().unwrap());
+                assert_eq!(shown, value, "{series}");
+            }
+        }
+    }
+}

@@ -1,0 +1,347 @@
+//! What one core counts with.
+
+use std::time::Duration;
+
+use policy::mode::Reason;
+use policy::session::Pins;
+use prometheus::IntGauge;
+use prometheus::core::{AtomicU64, GenericLocalCounter};
+use prometheus::local::LocalHistogram;
+use sql::Kind;
+
+use crate::metrics::Shared;
+use crate::table::{LOGIN_RESULTS, OTHER_REFUSALS};
+
+type LocalCounter = GenericLocalCounter<AtomicU64>;
+
+/// Who answered a statement.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Target {
+    /// The master.
+    Master,
+    /// A replica, or the master in the part of one.
+    Replica,
+    /// failsoft itself.
+    Own,
+}
+
+impl Target {
+    /// Every target with its label.
+    const ALL: [(Self, &str); 3] =
+        [(Self::Master, "master"), (Self::Replica, "replica"), (Self::Own, "own")];
+
+    const fn place(self) -> usize {
+        match self {
+            Self::Master => 0,
+            Self::Replica => 1,
+            Self::Own => 2,
+        }
+    }
+}
+
+/// What a session does.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum SessionState {
+    /// The client is logging in.
+    Login,
+    /// The client is logged in.
+    Open,
+}
+
+/// Counters of one core. They reach [`Metrics`](crate::Metrics) by [`WorkerMetrics::flush`] only.
+pub struct WorkerMetrics {
+    /// By class and target, see [`place`].
+    statements: Vec<(LocalCounter, LocalHistogram)>,
+    refused: Vec<(&'static str, LocalCounter)>,
+    retried: LocalCounter,
+    unknown: LocalCounter,
+    aborted: LocalCounter,
+    logins: Vec<(&'static str, LocalCounter)>,
+    from_client: LocalCounter,
+    to_client: LocalCounter,
+    login: IntGauge,
+    open: IntGauge,
+    connections: Vec<IntGauge>,
+    pinned: Vec<(Pins, IntGauge)>,
+}
+
+impl std::fmt::Debug for WorkerMetrics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("WorkerMetrics").finish_non_exhaustive()
+    }
+}
+
+/// Where in [`WorkerMetrics::statements`] a class and target are.
+fn place(class: Kind, target: Target) -> usize {
+    class as usize * Target::ALL.len() + target.place()
+}
+
+impl WorkerMetrics {
+    pub(crate) fn new(shared: &Shared) -> Self {
+        let statements = Kind::ALL
+            .iter()
+            .flat_map(|class| Target::ALL.iter().map(|(_, target)| (class.name(), *target)))
+            .map(|(class, target)| {
+                let labels = [&*shared.partition, class, target];
+                let seconds = shared.statement_seconds.with_label_values(&[class, target]);
+                (shared.statements.with_label_values(&labels).local(), seconds.local())
+            })
+            .collect();
+        let words = Reason::ALL.map(Reason::as_str);
+        let reasons = words.iter().chain(OTHER_REFUSALS);
+        let bytes = |direction| shared.bytes.with_label_values(&[direction]).local();
+        let sessions = |state| shared.sessions.with_label_values(&[state]);
+        Self {
+            statements,
+            refused: reasons
+                .map(|reason| (*reason, shared.refused.with_label_values(&[*reason]).local()))
+                .collect(),
+            retried: shared.retried.local(),
+            unknown: shared.unknown.local(),
+            aborted: shared.aborted.local(),
+            logins: LOGIN_RESULTS
+                .iter()
+                .map(|result| (*result, shared.logins.with_label_values(&[*result]).local()))
+                .collect(),
+            from_client: bytes("received"),
+            to_client: bytes("sent"),
+            login: sessions("login"),
+            open: sessions("open"),
+            connections: shared.connections.clone(),
+            pinned: Pins::ALL
+                .iter()
+                .map(|(pin, name, _)| (*pin, shared.pinned.with_label_values(&[*name])))
+                .collect(),
+        }
+    }
+
+    /// Counts a statement that was answered; `first_byte` is the time to the answer's first byte.
+    pub fn statement(&self, class: Kind, target: Target, first_byte: Duration) {
+        if let Some((counter, seconds)) = self.statements.get(place(class, target)) {
+            counter.inc();
+            seconds.observe(first_byte.as_secs_f64());
+        }
+    }
+
+    /// Counts a refused statement: a word of [`Reason`] or of
+    /// [`OTHER_REFUSALS`](crate::table::OTHER_REFUSALS); others are not counted.
+    pub fn refused(&self, reason: &'static str) {
+        count(&self.refused, reason);
+    }
+
+    /// Counts a read sent once more.
+    pub fn retried(&self) {
+        self.retried.inc();
+    }
+
+    /// Counts a write of unknown outcome.
+    pub fn unknown(&self) {
+        self.unknown.inc();
+    }
+
+    /// Counts a transaction lost before its COMMIT was sent.
+    pub fn aborted(&self) {
+        self.aborted.inc();
+    }
+
+    /// Counts a login: a word of [`LOGIN_RESULTS`](crate::table::LOGIN_RESULTS); others are not
+    /// counted.
+    pub fn login(&self, result: &'static str) {
+        count(&self.logins, result);
+    }
+
+    /// Counts bytes exchanged with a client.
+    pub fn bytes(&self, from_client: usize, to_client: usize) {
+        self.from_client.inc_by(u64::try_from(from_client).unwrap_or(u64::MAX));
+        self.to_client.inc_by(u64::try_from(to_client).unwrap_or(u64::MAX));
+    }
+
+    /// Counts a session, in [`SessionState::Login`], for as long as the guard lives.
+    #[must_use = "the session is counted only while the guard lives"]
+    pub fn session(&self) -> SessionGuard {
+        self.login.inc();
+        let (login, open) = (self.login.clone(), self.open.clone());
+        SessionGuard { login, open, state: SessionState::Login }
+    }
+
+    /// Counts a connection to a server for as long as the guard lives.
+    #[must_use = "the connection is counted only while the guard lives"]
+    pub fn connection(&self, server: usize) -> ConnectionGuard {
+        let gauge = self.connections.get(server).cloned();
+        if let Some(gauge) = &gauge {
+            gauge.inc();
+        }
+        ConnectionGuard(gauge)
+    }
+
+    /// Enters that a session was pinned by `old` and is pinned by `new`; a session that ends enters
+    /// [`Pins::NONE`].
+    pub fn pinned(&self, old: Pins, new: Pins) {
+        if old == new {
+            return;
+        }
+        for (pin, gauge) in &self.pinned {
+            match (old.contains(*pin), new.contains(*pin)) {
+                (false, true) => gauge.inc(),
+                (true, false) => gauge.dec(),
+                _ => {}
+            }
+        }
+    }
+
+    /// Adds what was counted since the last call to the registry.
+    pub fn flush(&self) {
+        for (counter, seconds) in &self.statements {
+            counter.flush();
+            seconds.flush();
+        }
+        let lists = self.refused.iter().chain(&self.logins);
+        lists.for_each(|(_, counter)| counter.flush());
+        let single =
+            [&self.retried, &self.unknown, &self.aborted, &self.from_client, &self.to_client];
+        single.into_iter().for_each(LocalCounter::flush);
+    }
+}
+
+/// The lists are short: comparing a few words costs less than hashing one.
+fn count(counters: &[(&'static str, LocalCounter)], word: &str) {
+    if let Some((_, counter)) = counters.iter().find(|(name, _)| *name == word) {
+        counter.inc();
+    }
+}
+
+/// A session that is being counted.
+#[derive(Debug)]
+pub struct SessionGuard {
+    login: IntGauge,
+    open: IntGauge,
+    state: SessionState,
+}
+
+impl SessionGuard {
+    /// The session is in another state now.
+    pub fn set(&mut self, state: SessionState) {
+        if self.state != state {
+            self.gauge().dec();
+            self.state = state;
+            self.gauge().inc();
+        }
+    }
+
+    fn gauge(&self) -> &IntGauge {
+        match self.state {
+            SessionState::Login => &self.login,
+            SessionState::Open => &self.open,
+        }
+    }
+}
+
+impl Drop for SessionGuard {
+    fn drop(&mut self) {
+        self.gauge().dec();
+    }
+}
+
+/// A connection that is being counted.
+#[derive(Debug)]
+pub struct ConnectionGuard(Option<IntGauge>);
+
+impl Drop for ConnectionGuard {
+    fn drop(&mut self) {
+        if let Some(gauge) = &self.0 {
+            gauge.dec();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use policy::topology::ServerName;
+
+    use super::*;
+    use crate::Metrics;
+
+    fn metrics() -> Metrics {
+        Metrics::new(&[ServerName::new("db1:3306")], &["default".into()]).unwrap()
+    }
+
+    fn shows(metrics: &Metrics, line: &str) -> bool {
+        metrics.render().lines().any(|shown| shown == line)
+    }
+
+    #[test]
+    fn counts_reach_the_registry_by_flush_only() {
+        let metrics = metrics();
+        let worker = metrics.worker();
+        worker.statement(Kind::Write, Target::Master, Duration::from_micros(150));
+        worker.statement(Kind::Read, Target::Own, Duration::from_millis(3));
+        worker.refused("severed");
+        worker.refused("tied");
+        worker.refused("no such reason");
+        worker.login("ok");
+        worker.bytes(10, 20);
+        worker.retried();
+        worker.unknown();
+        worker.aborted();
+        assert_eq!(metrics.totals().statements, 0);
+        worker.flush();
+        let totals = metrics.totals();
+        assert_eq!((totals.statements, totals.refused), (2, 2));
+        assert_eq!((totals.retried, totals.unknown, totals.aborted), (1, 1, 1));
+        let lines = [
+            "failsoft_statements_total{class=\"write\",partition=\"default\",target=\"master\"} 1",
+            "failsoft_statement_seconds_bucket{class=\"write\",target=\"master\",le=\"0.0001\"} 0",
+            "failsoft_statement_seconds_bucket{class=\"write\",target=\"master\",le=\"0.0002\"} 1",
+            "failsoft_statements_total{class=\"read\",partition=\"default\",target=\"own\"} 1",
+            "failsoft_statements_refused_total{reason=\"severed\"} 1",
+            "failsoft_statements_refused_total{reason=\"config\"} 0",
+            "failsoft_logins_total{result=\"ok\"} 1",
+            "failsoft_client_bytes_total{direction=\"received\"} 10",
+            "failsoft_client_bytes_total{direction=\"sent\"} 20",
+        ];
+        for line in lines {
+            assert!(shows(&metrics, line), "{line}\n{}", metrics.render());
+        }
+    }
+
+    #[test]
+    fn every_class_and_target_is_where_its_place_says() {
+        for (class_at, class) in Kind::ALL.into_iter().enumerate() {
+            for (target_at, (target, _)) in Target::ALL.into_iter().enumerate() {
+                assert_eq!(place(class, target), class_at * Target::ALL.len() + target_at);
+            }
+        }
+    }
+
+    #[test]
+    fn gauges_are_right_on_every_way_out() {
+        let metrics = metrics();
+        let worker = metrics.worker();
+        let mut session = worker.session();
+        let second = worker.session();
+        let connection = worker.connection(0);
+        let nowhere = worker.connection(7);
+        session.set(SessionState::Open);
+        session.set(SessionState::Open);
+        let totals = metrics.totals();
+        assert_eq!((totals.sessions_login, totals.sessions_open), (1, 1));
+        assert_eq!(totals.connections, [1]);
+        drop((session, second, connection, nowhere));
+        let totals = metrics.totals();
+        assert_eq!((totals.sessions_login, totals.sessions_open), (0, 0));
+        assert_eq!(totals.connections, [0]);
+    }
+
+    #[test]
+    fn pins_are_counted_by_difference() {
+        let metrics = metrics();
+        let worker = metrics.worker();
+        let both = Pins::USER_LOCK.with(Pins::HANDLER);
+        worker.pinned(Pins::NONE, both);
+        worker.pinned(both, Pins::HANDLER.with(Pins::CURSOR));
+        for (cause, value) in [("user_lock", 0), ("handler", 1), ("cursor", 1), ("xa", 0)] {
+            let line = format!("failsoft_sessions_pinned{{cause=\"{cause}\"}} {value}");
+            assert!(shows(&metrics, &line), "{line}");
+        }
+    }
+}
