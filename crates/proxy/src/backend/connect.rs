@@ -1,0 +1,311 @@
+//! Reaching a server and logging in.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use aws_lc_rs::rsa::{OAEP_SHA1_MGF1SHA1, OaepPublicEncryptingKey, PublicEncryptingKey};
+use bytes::BytesMut;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{ServerName, SubjectPublicKeyInfoDer};
+use socket2::{SockRef, TcpKeepalive};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use wire::auth::{ASK_PUBLIC_KEY, FAST_AUTH_OK, FULL_AUTH, Nonce, Plugin, mask_password};
+use wire::capabilities::Capabilities;
+use wire::error::ServerError;
+use wire::frame::put_packet;
+use wire::greeting::Greeting;
+use wire::lenenc::Cursor;
+use wire::login::{Login, Opening, put_attribute};
+
+use super::gate::Entry;
+use super::{Backend, ConnectError};
+use crate::clock::now;
+use crate::settings::{Account, ServerSettings, ServerTlsMode};
+use crate::stream::{Stream, read_login_packet};
+use crate::worker::{Slot, Worker};
+
+/// What a connection to a server is to be.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wanted<'a> {
+    /// The server.
+    pub(crate) server: usize,
+    /// The epoch whose writes it is for, if it is for writes.
+    pub(crate) epoch: Option<u64>,
+    /// The client's account.
+    pub(crate) account: &'a Account,
+    /// What the client agreed on, of [`Capabilities::CARRIED`].
+    pub(crate) capabilities: Capabilities,
+    /// The client's collation.
+    pub(crate) collation: u8,
+    /// The schema; empty for none.
+    pub(crate) schema: &'a [u8],
+    /// The client's connection attributes, as on the wire.
+    pub(crate) attributes: &'a [u8],
+}
+
+/// Opens a connection, sharing what is known of the server's being reachable with other sessions.
+///
+/// # Errors
+///
+/// [`ConnectError`], shared with those who waited for this attempt.
+pub(crate) async fn open(worker: &Worker, wanted: Wanted<'_>) -> Result<Backend, Rc<ConnectError>> {
+    let (Some(gate), Some(settings)) =
+        (worker.gate(wanted.server), worker.settings.servers.get(wanted.server))
+    else {
+        return Err(Rc::new(ConnectError::Protocol("no such server".to_owned())));
+    };
+    let attempt = loop {
+        match gate.enter(now()) {
+            Entry::Try(attempt) => break attempt,
+            Entry::Fail(error) => return Err(error),
+            // The sender is only ever dropped.
+            Entry::Wait(mut ended) => while ended.changed().await.is_ok() {},
+        }
+    };
+    let timeout = worker.settings.connect_timeout;
+    let Ok((_turn, waited)) = tokio::time::timeout(timeout * 2, gate.turn()).await else {
+        return Err(Rc::new(ConnectError::Busy(timeout * 2)));
+    };
+    if waited && let Entry::Fail(error) = gate.enter(now()) {
+        return Err(error);
+    }
+    let limit = worker.settings.limits.server_connections;
+    let Some(slot) = worker.shared.admit_backend(wanted.server, limit) else {
+        return Err(Rc::new(ConnectError::Full(limit)));
+    };
+    let opened = tokio::time::timeout(timeout, connect(worker, settings, wanted, slot)).await;
+    match opened.unwrap_or(Err(ConnectError::TimedOut(timeout))) {
+        Ok(backend) => {
+            gate.reached(attempt);
+            Ok(backend)
+        }
+        // The server answers: what it has against this login is this session's affair.
+        Err(error @ ConnectError::Server(_)) => {
+            gate.reached(attempt);
+            Err(Rc::new(error))
+        }
+        Err(error) => {
+            let error = Rc::new(error);
+            gate.failed(attempt, Rc::clone(&error), now());
+            Err(error)
+        }
+    }
+}
+
+async fn connect(
+    worker: &Worker,
+    settings: &ServerSettings,
+    wanted: Wanted<'_>,
+    slot: Slot,
+) -> Result<Backend, ConnectError> {
+    let fence = Box::pin(worker.fence(wanted.server).cancelled_owned());
+    let tcp = TcpStream::connect((settings.host.as_str(), settings.port)).await?;
+    tcp.set_nodelay(true)?;
+    watch_for_silence(&tcp)?;
+    let mut stream = Stream::Tcp(tcp);
+    let (_, payload) = read_login_packet(&mut stream).await?;
+    let greeting = parse_greeting(&payload)?;
+    let account = settings.account.as_ref().unwrap_or(wanted.account);
+    let mut login = first_answer(&greeting, account, wanted)?;
+    let (mut stream, sequence) = start_tls(worker, settings, &greeting, &mut login, stream).await?;
+    let mut bytes = Vec::new();
+    login.encode(sequence, &mut bytes);
+    stream.write_all(&bytes).await?;
+    let verified = stream.is_tls() && worker.settings.tls_servers.mode == ServerTlsMode::Verify;
+    let status =
+        finish_login(&mut stream, greeting.nonce, account, &login.plugin, verified).await?;
+    Ok(Backend {
+        stream,
+        buffer: BytesMut::new(),
+        server: wanted.server,
+        epoch: wanted.epoch,
+        id: greeting.connection_id,
+        status,
+        prepared: Default::default(),
+        fence,
+        _counted: (slot, worker.metrics.connection(wanted.server)),
+    })
+}
+
+/// Lets the kernel notice a server that is gone without a word: what is sent and not acknowledged
+/// ends the connection in the end, and so does silence that is not broken when asked. The health
+/// checks are quicker; this is for what they do not see, as one connection that a firewall forgot.
+fn watch_for_silence(tcp: &TcpStream) -> std::io::Result<()> {
+    let socket = SockRef::from(tcp);
+    socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED))?;
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE))
+}
+
+/// How long what was sent may go without an acknowledgement. The kernel counts a full window as
+/// well, so it has to be longer than a busy server may leave its socket unread.
+const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
+
+/// How long an idle connection is silent before the other end is asked whether it is there.
+const KEEPALIVE: Duration = Duration::from_secs(15);
+
+fn parse_greeting(payload: &[u8]) -> Result<Greeting, ConnectError> {
+    if payload.first() == Some(&0xff) {
+        let error = ServerError::parse(payload).map_err(|e| protocol(&e))?;
+        return Err(ConnectError::Server(error));
+    }
+    Greeting::parse(payload).map_err(|error| protocol(&error))
+}
+
+fn protocol(error: &dyn std::fmt::Display) -> ConnectError {
+    ConnectError::Protocol(format!("it does not speak the MySQL protocol: {error}"))
+}
+
+/// The login that answers a greeting, still without TLS.
+fn first_answer(
+    greeting: &Greeting,
+    account: &Account,
+    wanted: Wanted<'_>,
+) -> Result<Login, ConnectError> {
+    let offered = greeting.capabilities;
+    let missing = wanted.capabilities.without(offered);
+    if missing != Capabilities::NONE {
+        let names: Vec<&str> = missing.names().collect();
+        return Err(ConnectError::Protocol(format!(
+            "it lacks {}, which was agreed on with the client",
+            names.join(", ")
+        )));
+    }
+    let mut flags = wanted.capabilities.or(Capabilities::LOGIN.and(offered));
+    if offered.contains(Capabilities::MYSQL) {
+        flags = flags.or(Capabilities::MYSQL);
+    }
+    if wanted.schema.is_empty() {
+        flags = flags.without(Capabilities::CONNECT_WITH_DB);
+    }
+    // An unknown plugin's request for another is answered when it comes.
+    let plugin = Plugin::by_name(&greeting.plugin).unwrap_or(Plugin::NativePassword);
+    let plugin = if plugin == Plugin::ClearPassword { Plugin::NativePassword } else { plugin };
+    let mut attributes = wanted.attributes.to_vec();
+    put_attribute(&mut attributes, "_proxy", "failsoft");
+    Ok(Login {
+        opening: Opening { capabilities: flags, max_packet: 1 << 30, collation: wanted.collation },
+        user: account.name.as_bytes().to_vec(),
+        answer: plugin.answer(account.password.as_bytes(), &greeting.nonce),
+        schema: wanted.schema.to_vec(),
+        plugin: plugin.name().to_owned(),
+        attributes,
+    })
+}
+
+/// Turns TLS on where it is configured and offered; yields the stream to go on with and the sequence
+/// id of the login.
+async fn start_tls(
+    worker: &Worker,
+    settings: &ServerSettings,
+    greeting: &Greeting,
+    login: &mut Login,
+    stream: Stream,
+) -> Result<(Stream, u8), ConnectError> {
+    let offered = greeting.capabilities.contains(Capabilities::SSL);
+    let (connector, mut tcp) = match (&worker.tls.connector, stream) {
+        (Some(connector), Stream::Tcp(tcp)) if offered => (connector, tcp),
+        (_, plain) if !worker.tls.servers_must => return Ok((plain, 1)),
+        _ => {
+            return Err(ConnectError::Protocol(
+                "it does not offer TLS, which tls.servers demands".to_owned(),
+            ));
+        }
+    };
+    login.opening.capabilities = login.opening.capabilities.or(Capabilities::SSL);
+    let mut bytes = Vec::new();
+    login.opening.encode_tls_request(1, &mut bytes);
+    tcp.write_all(&bytes).await?;
+    let name = ServerName::try_from(settings.host.clone())
+        .map_err(|error| ConnectError::Protocol(format!("host {}: {error}", settings.host)))?;
+    let tls = connector.connect(name, tcp).await?;
+    Ok((Stream::TlsClient(Box::new(tls)), 2))
+}
+
+/// Goes on with the login until the server lets us in; yields its status flags.
+async fn finish_login(
+    stream: &mut Stream,
+    mut nonce: Nonce,
+    account: &Account,
+    plugin: &str,
+    verified: bool,
+) -> Result<u16, ConnectError> {
+    let password = account.password.as_bytes();
+    let mut plugin = Plugin::by_name(plugin);
+    // Each round needs a packet of the server's; no exchange has more than a few.
+    for _ in 0..8 {
+        let (sequence, payload) = read_login_packet(stream).await?;
+        let answer = match (payload.first(), plugin) {
+            (Some(0x00), _) => return ok_status(&payload),
+            (Some(0xff), _) => {
+                let error = ServerError::parse(&payload).map_err(|e| protocol(&e))?;
+                return Err(ConnectError::Server(error));
+            }
+            (Some(0xfe), _) => {
+                let (asked, fresh) = parse_switch(&payload)?;
+                if asked == Plugin::ClearPassword && !verified {
+                    return Err(ConnectError::Protocol(
+                        "it asks for the password in clear, which tls.servers: verify allows only"
+                            .to_owned(),
+                    ));
+                }
+                nonce = fresh.unwrap_or(nonce);
+                plugin = Some(asked);
+                asked.answer(password, &nonce)
+            }
+            (Some(0x01), Some(Plugin::CachingSha2)) if payload == FAST_AUTH_OK => continue,
+            (Some(0x01), Some(Plugin::CachingSha2)) if payload == FULL_AUTH => {
+                if stream.is_private() {
+                    [password, b"\0"].concat()
+                } else {
+                    ASK_PUBLIC_KEY.to_vec()
+                }
+            }
+            (Some(0x01), Some(Plugin::CachingSha2)) => {
+                let key = payload.get(1..).unwrap_or_default();
+                encrypt_password(password, &nonce, key)?
+            }
+            _ => return Err(protocol(&"an unexpected packet in the login")),
+        };
+        let mut bytes = Vec::new();
+        put_packet(&mut bytes, sequence.wrapping_add(1), &answer);
+        stream.write_all(&bytes).await?;
+    }
+    Err(protocol(&"the login has no end"))
+}
+
+fn ok_status(payload: &[u8]) -> Result<u16, ConnectError> {
+    let mut cursor = Cursor::new(payload);
+    let status = (|| {
+        cursor.u8("the marker")?;
+        cursor.lenenc("OK")?;
+        cursor.lenenc("OK")?;
+        cursor.u16("OK")
+    })();
+    status.map_err(|error| protocol(&error))
+}
+
+/// An auth switch request: the plugin's name and a fresh nonce.
+fn parse_switch(payload: &[u8]) -> Result<(Plugin, Option<Nonce>), ConnectError> {
+    let mut cursor = Cursor::new(payload.get(1..).unwrap_or_default());
+    let name = String::from_utf8_lossy(cursor.until_nul()).into_owned();
+    let plugin = Plugin::by_name(&name).ok_or_else(|| {
+        ConnectError::Protocol(format!("it asks for authentication plugin {name}, unknown here"))
+    })?;
+    Ok((plugin, Nonce::from_switch(cursor.rest())))
+}
+
+/// The password under the server's public key, a PEM text.
+fn encrypt_password(password: &[u8], nonce: &Nonce, pem: &[u8]) -> Result<Vec<u8>, ConnectError> {
+    let bad = || protocol(&"its public key cannot be used");
+    let der = SubjectPublicKeyInfoDer::from_pem_slice(pem).map_err(|_| bad())?;
+    let key = PublicEncryptingKey::from_der(der.as_ref()).map_err(|_| bad())?;
+    let key = OaepPublicEncryptingKey::new(key).map_err(|_| bad())?;
+    let mut encrypted = vec![0; key.ciphertext_size()];
+    let masked = mask_password(password, nonce);
+    let written = key
+        .encrypt(&OAEP_SHA1_MGF1SHA1, &masked, &mut encrypted, None)
+        .map_err(|_| bad())?
+        .to_vec();
+    Ok(written)
+}

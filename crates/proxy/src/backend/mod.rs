@@ -1,0 +1,195 @@
+//! An open connection to a server.
+
+pub(crate) mod connect;
+pub(crate) mod gate;
+pub(crate) mod restore;
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::BytesMut;
+use telemetry::ConnectionGuard;
+use tokio::io::AsyncWriteExt;
+use tokio_util::sync::WaitForCancellationFutureOwned;
+use wire::command;
+use wire::error::ServerError;
+use wire::frame::put_packet;
+
+use crate::stream::Stream;
+use crate::worker::Slot;
+
+/// Bytes read from a server at a time.
+const CHUNK: usize = 16 * 1024;
+
+/// Why a server could not be reached.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConnectError {
+    /// Its name has no address, it refused, or it hung up.
+    #[error("{}", describe(.0))]
+    Io(#[from] io::Error),
+    /// It did not answer in time.
+    #[error("timed out after {0:?}")]
+    TimedOut(Duration),
+    /// So many sessions want to connect that this one did not get its turn.
+    #[error("no turn to log in within {0:?}: too many sessions want to connect at once")]
+    Busy(Duration),
+    /// It answered with an error.
+    #[error("{0}")]
+    Server(ServerError),
+    /// What it said is not the protocol, or a part of it that failsoft does not speak.
+    #[error("{0}")]
+    Protocol(String),
+    /// There are as many connections to it as are allowed.
+    #[error("there are {0} connections to it already, the limit of limits.server_connections")]
+    Full(usize),
+}
+
+/// An error of the network in words, without its number.
+pub(crate) fn describe(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => "Connection refused".to_owned(),
+        // Not in the words of the C library: a framework that finds them in an error takes it for
+        // a lost connection and runs the statement again.
+        io::ErrorKind::ConnectionReset => "the server reset the connection".to_owned(),
+        io::ErrorKind::UnexpectedEof => "the server closed the connection".to_owned(),
+        io::ErrorKind::BrokenPipe => "the server closed the connection".to_owned(),
+        _ => error.to_string(),
+    }
+}
+
+/// Why a connection to a server ended.
+#[derive(Clone, Debug)]
+pub(crate) struct Loss(pub(crate) String);
+
+/// An open connection to a server, logged in.
+pub(crate) struct Backend {
+    pub(crate) stream: Stream,
+    /// What was read and not dealt with.
+    pub(crate) buffer: BytesMut,
+    /// The server, an index into the view's servers.
+    pub(crate) server: usize,
+    /// The server takes writes over it: it was opened to the master of this epoch.
+    pub(crate) epoch: Option<u64>,
+    /// The server's id of the connection.
+    pub(crate) id: u32,
+    /// The status flags after the login.
+    pub(crate) status: u16,
+    /// The server's ids of the statements prepared here, by failsoft's.
+    pub(crate) prepared: HashMap<u32, u32>,
+    /// Done when the server is given up.
+    fence: Pin<Box<WaitForCancellationFutureOwned>>,
+    _counted: (Slot, ConnectionGuard),
+}
+
+impl Backend {
+    /// Whether writes may go over it in this epoch.
+    pub(crate) fn takes_writes(&self, epoch: u64) -> bool {
+        self.epoch == Some(epoch)
+    }
+
+    /// Reads what is there into the buffer; waits until something is.
+    ///
+    /// # Errors
+    ///
+    /// [`Loss`] when the server hung up or was given up.
+    pub(crate) async fn read(&mut self) -> Result<(), Loss> {
+        std::future::poll_fn(|cx| self.poll_read(cx)).await
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Loss>> {
+        if self.fence.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Err(Loss("it failed its health checks".to_owned())));
+        }
+        self.buffer.reserve(CHUNK);
+        let read = poll_read_into(&mut self.stream, &mut self.buffer, cx);
+        Poll::Ready(match ready!(read) {
+            Ok(0) => Err(Loss("the server closed the connection".to_owned())),
+            Ok(_) => Ok(()),
+            Err(error) => Err(Loss(describe(&error))),
+        })
+    }
+
+    /// Reads until the buffer holds at least `len` bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`Loss`] when the server hung up or was given up before.
+    pub(crate) async fn read_at_least(&mut self, len: usize) -> Result<(), Loss> {
+        while self.buffer.len() < len {
+            self.read().await?;
+        }
+        Ok(())
+    }
+
+    /// Ready once the connection is lost. An idle server has nothing to say but a farewell, so
+    /// anything it says means that it is about to hang up.
+    pub(crate) fn poll_lost(&mut self, cx: &mut Context<'_>) -> Poll<Loss> {
+        if !self.buffer.is_empty() {
+            return Poll::Ready(Loss(self.farewell()));
+        }
+        Poll::Ready(match ready!(self.poll_read(cx)) {
+            Err(loss) => loss,
+            Ok(()) => Loss(self.farewell()),
+        })
+    }
+
+    fn farewell(&self) -> String {
+        let payload = self.buffer.get(wire::frame::HEADER_LEN..).unwrap_or_default();
+        match ServerError::parse(payload) {
+            Ok(error) if payload.first() == Some(&0xff) => format!("the server said {error}"),
+            _ => "the server sent what nobody asked for".to_owned(),
+        }
+    }
+
+    /// Sends `bytes`; `sent` counts those that may have left.
+    ///
+    /// # Errors
+    ///
+    /// [`Loss`] when the server hung up or was given up.
+    pub(crate) async fn send(&mut self, mut bytes: &[u8], sent: &mut usize) -> Result<(), Loss> {
+        let (stream, fence) = (&mut self.stream, &mut self.fence);
+        let sending = async {
+            while !bytes.is_empty() {
+                let written = stream.write(bytes).await.map_err(|e| Loss(describe(&e)))?;
+                if written == 0 {
+                    return Err(Loss("the server closed the connection".to_owned()));
+                }
+                *sent += written;
+                bytes = bytes.get(written..).unwrap_or_default();
+            }
+            stream.flush().await.map_err(|e| Loss(describe(&e)))
+        };
+        tokio::select! {
+            biased;
+            sent = sending => sent,
+            () = fence => Err(Loss("it failed its health checks".to_owned())),
+        }
+    }
+
+    /// Says goodbye and closes, without waiting: what does not go out at once is not worth it.
+    pub(crate) fn close(mut self) {
+        let mut bytes = Vec::new();
+        put_packet(&mut bytes, 0, &[command::QUIT]);
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        let stream = Pin::new(&mut self.stream);
+        let _quit = tokio::io::AsyncWrite::poll_write(stream, &mut cx, &bytes);
+        let stream = Pin::new(&mut self.stream);
+        let _end = tokio::io::AsyncWrite::poll_shutdown(stream, &mut cx);
+    }
+}
+
+/// Reads once into the spare room of `buffer`; ready with the number of bytes, 0 at the end.
+pub(crate) fn poll_read_into(
+    stream: &mut Stream,
+    buffer: &mut BytesMut,
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<usize>> {
+    // `read_buf` holds no state between polls, so a future made for one poll loses nothing.
+    let read = tokio::io::AsyncReadExt::read_buf(stream, buffer);
+    let read = std::pin::pin!(read);
+    read.poll(cx)
+}

@@ -1,0 +1,193 @@
+//! Giving a session's state to another server.
+
+use std::time::Duration;
+
+use policy::route::Access;
+use wire::command::{self, ReplyKind};
+use wire::error::ServerError;
+use wire::frame::{HEADER_LEN, Header, put_packet, whole_packet};
+use wire::prepared::{PREPARE_OK_LEN, PrepareOk};
+use wire::reply::{Progress, ReplyEnd, ReplyTracker};
+
+use super::{Backend, Loss};
+use crate::session::state::Carried;
+
+/// The second lock: a write that slipped through is refused by the server itself, with 1792.
+const SECOND_LOCK: &[u8] = b"SET SESSION TRANSACTION READ ONLY";
+
+/// The same for the next transaction only.
+const LOCK_NEXT: &[u8] = b"SET TRANSACTION READ ONLY";
+
+/// Why a session's state could not be restored.
+#[derive(Debug)]
+pub(crate) enum RestoreError {
+    /// The connection is lost.
+    Lost(Loss),
+    /// The server refused a part of it.
+    Refused(ServerError),
+}
+
+impl From<Loss> for RestoreError {
+    fn from(loss: Loss) -> Self {
+        Self::Lost(loss)
+    }
+}
+
+impl std::fmt::Display for RestoreError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Lost(loss) => f.write_str(&loss.0),
+            Self::Refused(error) => write!(f, "restoring the session: {error}"),
+        }
+    }
+}
+
+/// Bounds what is asked of a server on the session's behalf: one that does not answer within `limit`
+/// is lost.
+pub(crate) async fn within<T>(
+    limit: Duration,
+    asking: impl Future<Output = Result<T, RestoreError>>,
+) -> Result<T, RestoreError> {
+    let late = |_| Err(Loss(format!("timed out after {limit:?}")).into());
+    tokio::time::timeout(limit, asking).await.unwrap_or_else(late)
+}
+
+/// Restores a session's settings on a fresh connection, and locks it against writes where it is for
+/// reads. All in one round trip.
+pub(crate) async fn restore(
+    backend: &mut Backend,
+    carried: &Carried,
+    access: Access,
+) -> Result<(), RestoreError> {
+    let mut bytes = Vec::new();
+    let mut replies = Vec::new();
+    let mut ask = |code: u8, argument: &[u8], reply: ReplyKind| {
+        put_packet(&mut bytes, 0, &[&[code], argument].concat());
+        replies.push(reply);
+    };
+    if carried.was_reset {
+        ask(command::RESET_CONNECTION, &[], ReplyKind::Status);
+    }
+    if let Some(on) = carried.multi_statements {
+        ask(command::SET_OPTION, &u16::from(!on).to_le_bytes(), ReplyKind::Status);
+    }
+    for setting in &carried.settings {
+        ask(command::QUERY, &setting.sql, ReplyKind::Results);
+    }
+    if access == Access::Read {
+        ask(command::QUERY, SECOND_LOCK, ReplyKind::Results);
+    }
+    if replies.is_empty() {
+        return Ok(());
+    }
+    backend.send(&bytes, &mut 0).await?;
+    for reply in replies {
+        swallow(backend, reply, carried.deprecate_eof).await?;
+    }
+    Ok(())
+}
+
+/// Locks a connection for reads against writes again, after a client changed the transaction
+/// characteristics itself.
+///
+/// `once` says that the client set those of its next transaction, too.
+pub(crate) async fn lock(
+    backend: &mut Backend,
+    carried: &Carried,
+    once: bool,
+) -> Result<(), RestoreError> {
+    let mut bytes = Vec::new();
+    put_packet(&mut bytes, 0, &[&[command::QUERY], SECOND_LOCK].concat());
+    if once {
+        put_packet(&mut bytes, 0, &[&[command::QUERY], LOCK_NEXT].concat());
+    }
+    backend.send(&bytes, &mut 0).await?;
+    swallow(backend, ReplyKind::Results, carried.deprecate_eof).await?;
+    if once {
+        // Refused within a transaction (1568), where the client's own was refused as well.
+        match swallow(backend, ReplyKind::Results, carried.deprecate_eof).await {
+            Err(RestoreError::Lost(loss)) => return Err(loss.into()),
+            Ok(_) | Err(RestoreError::Refused(_)) => {}
+        }
+    }
+    Ok(())
+}
+
+/// Asks for the status flags.
+pub(crate) async fn status(
+    backend: &mut Backend,
+    deprecate_eof: bool,
+) -> Result<u16, RestoreError> {
+    let mut bytes = Vec::new();
+    put_packet(&mut bytes, 0, &[command::PING]);
+    backend.send(&bytes, &mut 0).await?;
+    let end = swallow(backend, ReplyKind::Status, deprecate_eof).await?;
+    end.status.ok_or_else(|| Loss("the answer to a ping has no status".to_owned()).into())
+}
+
+/// Prepares a statement again; yields the server's id of it.
+pub(crate) async fn prepare(
+    backend: &mut Backend,
+    sql: &[u8],
+    deprecate_eof: bool,
+) -> Result<PrepareOk, RestoreError> {
+    let mut bytes = Vec::new();
+    put_packet(&mut bytes, 0, &[&[command::STMT_PREPARE], sql].concat());
+    backend.send(&bytes, &mut 0).await?;
+    backend.read_at_least(HEADER_LEN + 1).await?;
+    if backend.buffer.get(HEADER_LEN) == Some(&0xff) {
+        return Err(refusal(backend).await?);
+    }
+    if Header::peek(&backend.buffer).is_none_or(|header| header.payload_len < PREPARE_OK_LEN) {
+        return Err(Loss("the server did not prepare the statement again".to_owned()).into());
+    }
+    backend.read_at_least(HEADER_LEN + PREPARE_OK_LEN).await?;
+    let payload = backend.buffer.get(HEADER_LEN..).unwrap_or_default();
+    let prepared = PrepareOk::parse(payload).map_err(|error| Loss(error.to_string()))?;
+    swallow(backend, ReplyKind::Prepared, deprecate_eof).await?;
+    Ok(prepared)
+}
+
+/// Reads a reply that is nobody's but ours.
+async fn swallow(
+    backend: &mut Backend,
+    kind: ReplyKind,
+    deprecate_eof: bool,
+) -> Result<ReplyEnd, RestoreError> {
+    let mut tracker = ReplyTracker::new(kind, deprecate_eof);
+    loop {
+        backend.read_at_least(1).await?;
+        if tracker.is_at_start() {
+            backend.read_at_least(HEADER_LEN + 1).await?;
+            if backend.buffer.get(HEADER_LEN) == Some(&0xff) {
+                return Err(refusal(backend).await?);
+            }
+        }
+        let (used, progress) =
+            tracker.feed(&backend.buffer).map_err(|error| Loss(error.to_string()))?;
+        let _reply = backend.buffer.split_to(used);
+        match progress {
+            Progress::More => {}
+            Progress::Done(end) if end.error.is_some() => {
+                return Err(Loss("a part of its state was refused".to_owned()).into());
+            }
+            Progress::Done(end) => return Ok(end),
+            Progress::ClientTurn => {
+                return Err(Loss("the server asks for a file".to_owned()).into());
+            }
+        }
+    }
+}
+
+/// The error at the front of the buffer.
+async fn refusal(backend: &mut Backend) -> Result<RestoreError, Loss> {
+    loop {
+        if let Some((len, _)) = whole_packet(&backend.buffer) {
+            let packet = backend.buffer.split_to(len);
+            let payload = packet.get(HEADER_LEN..).unwrap_or_default();
+            let error = ServerError::parse(payload).map_err(|error| Loss(error.to_string()))?;
+            return Ok(RestoreError::Refused(error));
+        }
+        backend.read().await?;
+    }
+}

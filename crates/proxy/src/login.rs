@@ -1,0 +1,297 @@
+//! Letting a client in (P: page_protocol_connection_phase).
+//!
+//! failsoft knows the accounts' passwords, so it needs no server for this, and a burst of logins
+//! opens no connection to one. The client gets the greeting that a server would give it: the
+//! version and the capabilities of the servers, as far as all of them have them.
+
+use std::io;
+
+use aws_lc_rs::rand::{SecureRandom, SystemRandom};
+use policy::view::View;
+use tokio::io::AsyncWriteExt;
+use wire::auth::{FAST_AUTH_OK, NONCE_LEN, Nonce, Plugin, switch_request};
+use wire::capabilities::Capabilities;
+use wire::error::ClientError;
+use wire::frame::put_packet;
+use wire::greeting::Greeting;
+use wire::lenenc::Cursor;
+use wire::login::{Login, OPENING_LEN, Opening};
+use wire::status::{AUTOCOMMIT, put_ok};
+
+use crate::refusal;
+use crate::settings::Account;
+use crate::stream::{Stream, read_login_packet};
+use crate::worker::{Admission, Worker};
+
+/// A client that was let in.
+#[derive(Debug)]
+pub(crate) struct Client {
+    pub(crate) stream: Stream,
+    /// What was agreed on, of [`Capabilities::CARRIED`].
+    pub(crate) capabilities: Capabilities,
+    pub(crate) account: Account,
+    pub(crate) collation: u8,
+    pub(crate) schema: Vec<u8>,
+    /// Connection attributes as on the wire.
+    pub(crate) attributes: Vec<u8>,
+    /// The greeting's, for `COM_CHANGE_USER`.
+    pub(crate) nonce: Nonce,
+    /// The host it comes from.
+    pub(crate) host: String,
+    pub(crate) id: u32,
+    pub(crate) admission: Admission,
+}
+
+/// Why a client was not let in.
+#[derive(Debug)]
+pub(crate) enum LoginError {
+    /// It left, or the network failed.
+    Io,
+    /// It is told this, as the packet with this sequence id.
+    Refused(u8, ClientError),
+}
+
+impl From<io::Error> for LoginError {
+    fn from(_: io::Error) -> Self {
+        Self::Io
+    }
+}
+
+/// Greets a client and lets it in, or tells it why not.
+///
+/// # Errors
+///
+/// What `logins_total` counts it as; the client was told already.
+pub(crate) async fn login(
+    worker: &Worker,
+    mut stream: Stream,
+    host: String,
+    admission: Admission,
+) -> Result<Client, &'static str> {
+    let id = worker.shared.session_id();
+    match exchange(worker, &mut stream, &host, id).await {
+        Ok((login, account, nonce, sequence)) => {
+            let mut admission = admission;
+            let limit = worker.settings.limits.connections_per_user;
+            if !admission.belongs_to(&account.name, limit) {
+                let what = format!("limits.connections_per_user is {limit}");
+                tell(&mut stream, sequence, &refusal::too_many_connections(&what)).await;
+                return Err("too_many");
+            }
+            let mut bytes = Vec::new();
+            put_ok(&mut bytes, sequence, AUTOCOMMIT);
+            stream.write_all(&bytes).await.map_err(|_| "error")?;
+            stream.flush().await.map_err(|_| "error")?;
+            Ok(Client {
+                stream,
+                capabilities: login.opening.capabilities,
+                account,
+                collation: login.opening.collation,
+                schema: login.schema,
+                attributes: login.attributes,
+                nonce,
+                host,
+                id,
+                admission,
+            })
+        }
+        Err(LoginError::Io) => Err("error"),
+        Err(LoginError::Refused(sequence, error)) => {
+            tell(&mut stream, sequence, &error).await;
+            Err(if error.code == 1045 { "denied" } else { "error" })
+        }
+    }
+}
+
+/// Sends an error to a client that is about to be hung up on.
+pub(crate) async fn tell(stream: &mut Stream, sequence: u8, error: &ClientError) {
+    let mut bytes = Vec::new();
+    error.encode(sequence, &mut bytes);
+    // It may be gone already, and is not waited for.
+    let _told = stream.write_all(&bytes).await;
+    let _ended = stream.shutdown().await;
+}
+
+async fn exchange(
+    worker: &Worker,
+    stream: &mut Stream,
+    host: &str,
+    id: u32,
+) -> Result<(Login, Account, Nonce, u8), LoginError> {
+    let nonce = fresh_nonce();
+    let offered = offered(&worker.view());
+    let greeting = greeting(worker, offered, nonce, id);
+    let mut bytes = Vec::new();
+    greeting.encode(&mut bytes);
+    stream.write_all(&bytes).await?;
+    let (mut sequence, mut payload) = read_login_packet(stream).await?;
+    if let Some(acceptor) = tls_wanted(worker, &payload) {
+        encrypt(stream, &acceptor).await?;
+        (sequence, payload) = read_login_packet(stream).await?;
+    }
+    let refuse = |error| LoginError::Refused(sequence.wrapping_add(1), error);
+    let mut login =
+        Login::parse(&payload).map_err(|e| refuse(refusal::bad_handshake(&e.to_string())))?;
+    let wanted = login.opening.capabilities;
+    if !wanted.contains(Capabilities::PROTOCOL_41) {
+        return Err(refuse(refusal::bad_handshake("a client of the protocol before 4.1")));
+    }
+    if worker.tls.clients_must && !stream.is_private() {
+        return Err(refuse(refusal::tls_required()));
+    }
+    login.opening.capabilities = wanted.and(offered);
+    let claim = Claim {
+        user: &login.user,
+        plugin: &login.plugin,
+        answer: login.answer.clone(),
+        nonce,
+        sequence,
+        switches: wanted.contains(Capabilities::PLUGIN_AUTH),
+    };
+    let (account, nonce, sequence) = authenticate(worker, stream, host, claim).await?;
+    Ok((login, account, nonce, sequence))
+}
+
+/// The acceptor, when the packet asks for TLS and there is TLS to be had.
+fn tls_wanted(worker: &Worker, payload: &[u8]) -> Option<tokio_rustls::TlsAcceptor> {
+    let opening = Opening::parse(&mut Cursor::new(payload)).ok()?;
+    let asks = payload.len() == OPENING_LEN && opening.capabilities.contains(Capabilities::SSL);
+    worker.tls.acceptor.clone().filter(|_| asks)
+}
+
+async fn encrypt(
+    stream: &mut Stream,
+    acceptor: &tokio_rustls::TlsAcceptor,
+) -> Result<(), LoginError> {
+    // The stream is moved through the handshake; nothing is sent to the one left in its place.
+    let (unused, _) = tokio::net::UnixStream::pair()?;
+    match std::mem::replace(stream, Stream::Unix(unused)) {
+        Stream::Tcp(tcp) => {
+            *stream = Stream::TlsServer(Box::new(acceptor.accept(tcp).await?));
+            Ok(())
+        }
+        other => {
+            *stream = other;
+            Err(LoginError::Refused(2, refusal::bad_handshake("TLS over a Unix socket")))
+        }
+    }
+}
+
+fn greeting(worker: &Worker, offered: Capabilities, nonce: Nonce, id: u32) -> Greeting {
+    let view = worker.view();
+    let version = version(&view);
+    let mariadb = version.contains("MariaDB");
+    let mut capabilities = offered.or(Capabilities::LOGIN);
+    if worker.tls.acceptor.is_some() {
+        capabilities = capabilities.or(Capabilities::SSL);
+    }
+    if !mariadb {
+        capabilities = capabilities.or(Capabilities::MYSQL);
+    }
+    Greeting {
+        version: version.to_owned(),
+        connection_id: id,
+        nonce,
+        capabilities,
+        // utf8mb4_0900_ai_ci and utf8mb4_general_ci, the servers' own defaults.
+        collation: if mariadb { 45 } else { 255 },
+        status: AUTOCOMMIT,
+        plugin: preferred(&view).name().to_owned(),
+    }
+}
+
+/// The plugin of the greeting, which is the servers' own: clients are sure to have it.
+fn preferred(view: &View) -> Plugin {
+    if version(view).contains("MariaDB") { Plugin::NativePassword } else { Plugin::CachingSha2 }
+}
+
+/// What is said to clients before any server was seen.
+const UNSEEN_VERSION: &str = "8.0.0-failsoft";
+
+/// The version of the first server that was seen; masters come first in the configuration.
+fn version(view: &View) -> &str {
+    let seen = view.servers.iter().filter_map(|server| server.seen.as_ref());
+    seen.map(|seen| seen.version.as_str()).next().unwrap_or(UNSEEN_VERSION)
+}
+
+/// What all servers that were seen have: a session may have to go to any of them.
+fn offered(view: &View) -> Capabilities {
+    let seen = view.servers.iter().filter(|server| server.enabled);
+    let versions = seen.filter_map(|server| server.seen.as_ref());
+    versions
+        .map(|seen| Capabilities::of_version(&seen.version))
+        .reduce(Capabilities::and)
+        .unwrap_or(Capabilities::BASE)
+}
+
+fn fresh_nonce() -> Nonce {
+    let mut bytes = [0; NONCE_LEN];
+    // It only fails where the system has no randomness at all, where TLS could not start either;
+    // a nonce of zeros then lets nobody in that does not know the password.
+    let _filled = SystemRandom::new().fill(&mut bytes);
+    Nonce::from_random(bytes)
+}
+
+/// What a client says of itself.
+pub(crate) struct Claim<'a> {
+    pub(crate) user: &'a [u8],
+    /// The plugin the answer is for; empty when it does not say.
+    pub(crate) plugin: &'a str,
+    pub(crate) answer: Vec<u8>,
+    pub(crate) nonce: Nonce,
+    /// The sequence id of the packet it came in.
+    pub(crate) sequence: u8,
+    /// The client can be asked for another plugin.
+    pub(crate) switches: bool,
+}
+
+/// Checks a claim; yields the account, the nonce that it was checked with, and the sequence id of the
+/// OK packet to be sent.
+///
+/// An account that does not exist goes the same way in the same time as a wrong password.
+pub(crate) async fn authenticate(
+    worker: &Worker,
+    stream: &mut Stream,
+    host: &str,
+    claim: Claim<'_>,
+) -> Result<(Account, Nonce, u8), LoginError> {
+    let Claim { user, plugin, mut answer, mut nonce, mut sequence, switches } = claim;
+    let name = String::from_utf8_lossy(user).into_owned();
+    let usable = |plugin: &Plugin| *plugin != Plugin::ClearPassword || stream.is_tls();
+    let mut plugin = match plugin {
+        "" => Some(Plugin::NativePassword),
+        named => Plugin::by_name(named).filter(usable),
+    };
+    let preferred = preferred(&worker.view());
+    // A client that lacks the greeting's plugin names its own and waits to be asked for it (seen
+    // with MySQL 9.7's, which has no mysql_native_password).
+    let waits = answer.is_empty() && plugin != Some(preferred);
+    if switches && (plugin.is_none() || waits) {
+        let asked = plugin.unwrap_or(preferred);
+        nonce = fresh_nonce();
+        let mut bytes = Vec::new();
+        put_packet(&mut bytes, sequence.wrapping_add(1), &switch_request(asked, &nonce));
+        stream.write_all(&bytes).await?;
+        stream.flush().await?;
+        (sequence, answer) = read_login_packet(stream).await?;
+        plugin = Some(asked);
+    }
+    let account = worker.account(user);
+    let password = account.map_or("an account that does not exist", |a| a.password.as_str());
+    let fits = plugin.is_some_and(|p| p.verify(password.as_bytes(), &nonce, &answer));
+    sequence = sequence.wrapping_add(1);
+    let Some(account) = account.filter(|_| fits) else {
+        let with_password = !answer.is_empty();
+        return Err(LoginError::Refused(
+            sequence,
+            refusal::access_denied(&name, host, with_password),
+        ));
+    };
+    if plugin == Some(Plugin::CachingSha2) && !account.password.is_empty() {
+        let mut bytes = Vec::new();
+        put_packet(&mut bytes, sequence, FAST_AUTH_OK);
+        stream.write_all(&bytes).await?;
+        sequence = sequence.wrapping_add(1);
+    }
+    Ok((account.clone(), nonce, sequence))
+}

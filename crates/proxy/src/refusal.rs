@@ -1,0 +1,257 @@
+//! What a client is told when its statement cannot be served.
+//!
+//! This is the only place where our errors become MySQL's. Clients act on the number, and some run
+//! a statement again when they see the wrong one: anything of class 08, 2006 or 2013 is repeated by
+//! somebody. `docs/errors.md` has the table.
+
+use policy::mode::Reason;
+use policy::view::{Partition, View};
+use wire::error::ClientError;
+
+/// The sentence of a server that is read-only, to the letter.
+const READ_ONLY: &str = "The MySQL server is running with the --read-only option so it cannot \
+                         execute this statement";
+
+/// A write while the partition is read-only. `unreachable` is why the master could not be reached
+/// for this statement, where that is the reason.
+pub(crate) fn read_only(
+    view: &View,
+    partition: &Partition,
+    reason: Reason,
+    unreachable: Option<&str>,
+) -> ClientError {
+    let name = &partition.name;
+    let detail = match unreachable {
+        Some(cause) if reason == Reason::Unreachable => {
+            format!("master {} could not be reached: {cause}", master_name(view, partition))
+        }
+        _ => partition.detail.to_string(),
+    };
+    let reads =
+        if partition.readers.is_empty() { "no server is left for reads" } else { "reads continue" };
+    ClientError::new(
+        1290,
+        b"HY000",
+        format!(
+            "{READ_ONLY} (failsoft: partition {name} is read-only: {reason}, {detail}; {reads})"
+        ),
+    )
+}
+
+/// A write in a session that cannot leave its replica, though the partition is read-write again.
+pub(crate) fn tied_to_replica(server: &str, why: &str) -> ClientError {
+    ClientError::new(
+        1290,
+        b"HY000",
+        format!(
+            "{READ_ONLY} (failsoft: this session is on replica {server} because of {why}; it can \
+             write again once that is over)"
+        ),
+    )
+}
+
+/// A write in a session whose state ties it to a replica for good, though the partition is
+/// read-write again. Nothing was executed; the session is closed after it.
+pub(crate) fn stuck_on_replica(server: &str, state: &str) -> ClientError {
+    ClientError::new(
+        1053,
+        b"08S01",
+        format!(
+            "This session cannot leave replica {server} without {state}; nothing was executed; \
+             reconnect to write"
+        ),
+    )
+}
+
+/// A transaction that went with its server before COMMIT was sent.
+pub(crate) fn transaction_lost(server: &str, cause: &str) -> ClientError {
+    ClientError::new(
+        1213,
+        b"40001",
+        format!(
+            "Transaction was rolled back: {server} was lost ({cause}); try restarting transaction"
+        ),
+    )
+}
+
+/// A write or COMMIT that was sent and not answered.
+pub(crate) fn outcome_unknown(what: &str, server: &str, reference: &str) -> ClientError {
+    ClientError::new(
+        1180,
+        b"08007",
+        format!(
+            "Outcome unknown: {what} was sent to {server} and the connection broke before its \
+             answer. It may or may not have been applied; check before repeating (reference \
+             {reference})"
+        ),
+    )
+}
+
+/// A result that broke off after rows.
+pub(crate) fn result_interrupted(server: &str, cause: &str) -> ClientError {
+    ClientError::new(1317, b"70100", format!("Result interrupted: {server} was lost ({cause})"))
+}
+
+/// Session state that went with its server; the session is closed after it.
+pub(crate) fn state_lost(server: &str, cause: &str, state: &str) -> ClientError {
+    ClientError::new(
+        1053,
+        b"08S01",
+        format!("Session state lost: {server} was lost ({cause}), and with it {state}; reconnect"),
+    )
+}
+
+/// No server of the partition answers.
+pub(crate) fn no_server(
+    view: &View,
+    partition: &Partition,
+    seen: &[(usize, String)],
+) -> ClientError {
+    let at = view.partitions.iter().position(|p| std::ptr::eq(p, partition)).unwrap_or(0);
+    let mut causes = Vec::new();
+    for (index, server) in view.servers.iter().enumerate().filter(|(_, s)| s.partition == at) {
+        let fresh = seen.iter().find(|(at, _)| *at == index).map(|(_, cause)| cause.clone());
+        let checked = server.failure.as_ref().map(|failure| failure.text.clone());
+        let cause = match (server.enabled, fresh.or(checked)) {
+            (false, _) => "disabled".to_owned(),
+            (true, Some(cause)) => cause,
+            (true, None) => "not used".to_owned(),
+        };
+        causes.push(format!("{}: {cause}", server.name));
+    }
+    ClientError::new(
+        1053,
+        b"08S01",
+        format!(
+            "No server of partition {} answers (failsoft: {})",
+            partition.name,
+            causes.join("; ")
+        ),
+    )
+}
+
+/// More connections than are allowed.
+pub(crate) fn too_many_connections(limit: &str) -> ClientError {
+    ClientError::new(1040, b"08004", format!("Too many connections (failsoft: {limit})"))
+}
+
+/// A login that is refused. It reads the same whether the account exists or not.
+pub(crate) fn access_denied(user: &str, host: &str, with_password: bool) -> ClientError {
+    let using = if with_password { "YES" } else { "NO" };
+    ClientError::new(
+        1045,
+        b"28000",
+        format!("Access denied for user '{user}'@'{host}' (using password: {using})"),
+    )
+}
+
+/// A login without TLS where it is required.
+pub(crate) fn tls_required() -> ClientError {
+    ClientError::new(
+        3159,
+        b"HY000",
+        "Connections using insecure transport are prohibited (failsoft: tls.clients is required)",
+    )
+}
+
+/// A login that is none.
+pub(crate) fn bad_handshake(what: &str) -> ClientError {
+    ClientError::new(1043, b"08S01", format!("Bad handshake (failsoft: {what})"))
+}
+
+/// A packet over the limit.
+pub(crate) fn packet_too_large(limit: usize) -> ClientError {
+    ClientError::new(
+        1153,
+        b"08S01",
+        format!("Got a packet bigger than 'limits.packet' of failsoft, {limit} bytes"),
+    )
+}
+
+/// A packet that is none.
+pub(crate) fn malformed(what: &str) -> ClientError {
+    ClientError::new(1835, b"08S01", format!("Malformed communication packet (failsoft: {what})"))
+}
+
+/// A command that failsoft does not carry. The session goes on.
+pub(crate) fn unknown_command(name: &str) -> ClientError {
+    ClientError::new(
+        1047,
+        b"08S01",
+        format!("Unknown command (failsoft: {name} is not carried by a proxy)"),
+    )
+}
+
+/// A statement id that was never given out, or was closed.
+pub(crate) fn unknown_statement(id: u32, command: &str) -> ClientError {
+    ClientError::new(
+        1243,
+        b"HY000",
+        format!("Unknown prepared statement handler ({id}) given to {command}"),
+    )
+}
+
+/// An execution whose long parameters did not reach a server. Nothing was executed.
+pub(crate) fn long_data_lost() -> ClientError {
+    ClientError::new(
+        1210,
+        b"HY000",
+        "Incorrect arguments to EXECUTE (failsoft: the data sent for a parameter reached no \
+         server; nothing was executed; send it again)",
+    )
+}
+
+/// failsoft is about to stop.
+pub(crate) fn shutting_down() -> ClientError {
+    ClientError::new(1053, b"08S01", "Server shutdown in progress (failsoft is stopping)")
+}
+
+fn master_name<'a>(view: &'a View, partition: &Partition) -> &'a str {
+    partition
+        .master
+        .and_then(|at| view.servers.get(at))
+        .map_or("(none)", |server| server.name.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::UNIX_EPOCH;
+
+    use policy::mode::Mode;
+    use policy::view::Reader;
+
+    use super::*;
+
+    fn partition() -> Partition {
+        Partition {
+            name: "default".into(),
+            mode: Mode::ReadOnly(Reason::Severed),
+            since: UNIX_EPOCH,
+            detail: "master db001:3306 failed 5 checks since 12:03:44 UTC, last error refused"
+                .into(),
+            master: Some(0),
+            epoch: 1,
+            readers: vec![Reader { server: 1, grade: 0, weight: 1 }],
+        }
+    }
+
+    #[test]
+    fn a_write_in_read_only_mode_reads_as_the_contract_has_it() {
+        let error = read_only(&View::default(), &partition(), Reason::Severed, None);
+        assert_eq!((error.code, &error.sql_state), (1290, b"HY000"));
+        assert_eq!(
+            error.message,
+            "The MySQL server is running with the --read-only option so it cannot execute this \
+             statement (failsoft: partition default is read-only: severed, master db001:3306 \
+             failed 5 checks since 12:03:44 UTC, last error refused; reads continue)"
+        );
+    }
+
+    #[test]
+    fn no_error_that_is_repeated_by_drivers_stands_for_an_unknown_outcome() {
+        let error = outcome_unknown("COMMIT", "db001:3306", "8f3a1c");
+        assert_eq!((error.code, &error.sql_state), (1180, b"08007"));
+        assert!(!error.message.to_lowercase().contains("gone away"));
+        assert!(!error.message.to_lowercase().contains("lost connection"));
+    }
+}

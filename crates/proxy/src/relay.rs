@@ -1,0 +1,128 @@
+//! Copies a server's reply to the client.
+
+use std::time::Instant;
+
+use bytes::Buf;
+use tokio::io::AsyncWriteExt;
+use wire::reply::{Progress, ReplyEnd, ReplyTracker};
+
+use crate::backend::{Backend, Loss};
+use crate::clock::now;
+use crate::stream::Stream;
+
+/// Why a reply broke off.
+#[derive(Debug)]
+pub(crate) enum RelayError {
+    /// The server is lost, or broke the protocol.
+    Server(Loss),
+    /// The client is lost.
+    Client,
+}
+
+impl From<Loss> for RelayError {
+    fn from(loss: Loss) -> Self {
+        Self::Server(loss)
+    }
+}
+
+/// What ended a relay without an error.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Turn {
+    /// The reply is complete; the next command is the client's.
+    Reply(ReplyEnd),
+    /// The server wants a file from the client before the reply goes on.
+    File,
+}
+
+/// How far a reply has come.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    /// Finds its end.
+    pub(crate) tracker: ReplyTracker,
+    /// Bytes of it that went to the client.
+    pub(crate) sent: usize,
+    /// When its first byte came.
+    pub(crate) first_byte: Option<Instant>,
+    /// The server refused because it is read-only.
+    pub(crate) read_only: bool,
+    /// The client sent a file in the middle of it.
+    pub(crate) after_file: bool,
+    /// What the server sent is not the protocol, so where its packets end is not known.
+    pub(crate) broken: bool,
+}
+
+/// `ER_OPTION_PREVENTS_STATEMENT`.
+const OPTION_PREVENTS: u16 = 1290;
+
+/// Copies bytes from the server to the client until it is the client's turn, starting with those
+/// that are in the buffer already.
+///
+/// What arrived in one read goes out in one write. The next read waits for that write, so a slow
+/// client slows its server down and no reply is ever held in memory.
+///
+/// # Errors
+///
+/// [`RelayError`]; the server's connection is then of no use any more.
+pub(crate) async fn relay(
+    backend: &mut Backend,
+    client: &mut Stream,
+    reply: &mut Reply,
+) -> Result<Turn, RelayError> {
+    loop {
+        if backend.buffer.is_empty() {
+            backend.read().await?;
+        }
+        if reply.first_byte.is_none() {
+            reply.first_byte = Some(now());
+        }
+        let (ours, progress) = match reply.tracker.feed(&backend.buffer) {
+            Ok(fed) => fed,
+            Err(error) => {
+                reply.broken = true;
+                return Err(Loss(error.to_string()).into());
+            }
+        };
+        let turn = match progress {
+            Progress::More => None,
+            Progress::ClientTurn => Some(Turn::File),
+            Progress::Done(end) => Some(Turn::Reply(end)),
+        };
+        let bytes = backend.buffer.get(..ours).unwrap_or_default();
+        if let Some(Turn::Reply(ReplyEnd { error: Some(OPTION_PREVENTS), .. })) = turn {
+            reply.read_only = mentions_read_only(bytes);
+        }
+        client.write_all(bytes).await.map_err(|_| RelayError::Client)?;
+        reply.sent += ours;
+        // What follows a whole reply is a farewell, and is seen before the next command is sent.
+        backend.buffer.advance(ours);
+        if let Some(turn) = turn {
+            client.flush().await.map_err(|_| RelayError::Client)?;
+            return Ok(turn);
+        }
+    }
+}
+
+/// Whether the error at the end of `bytes` is about read_only: the same number stands for other
+/// options as well (`--secure-file-priv`, `--skip-grant-tables`).
+fn mentions_read_only(bytes: &[u8]) -> bool {
+    const TAIL: usize = 300;
+    let tail = bytes.get(bytes.len().saturating_sub(TAIL)..).unwrap_or(bytes);
+    tail.windows(9).any(|window| window == b"read-only" || window == b"read_only")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_some_1290_are_about_read_only() {
+        let table = [
+            ("running with the --read-only option so it cannot", true),
+            ("running with the --super-read-only option so", true),
+            ("running with the --secure-file-priv option so it cannot", false),
+        ];
+        for (text, expected) in table {
+            assert_eq!(mentions_read_only(text.as_bytes()), expected, "{text}");
+        }
+    }
+}

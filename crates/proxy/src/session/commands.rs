@@ -1,0 +1,453 @@
+//! What is particular to each command.
+
+use std::borrow::Cow;
+
+use policy::session::Pins;
+use sql::{Dialect, Effects, Kind, Statement};
+use wire::attributes::text_at;
+use wire::capabilities::Capabilities;
+use wire::command::{self, Command, ReplyKind};
+use wire::frame::{HEADER_LEN, join_frames};
+use wire::login::ChangeUser;
+use wire::status::{AUTOCOMMIT, NO_BACKSLASH_ESCAPES, put_eof};
+
+use super::state::{Carried, classify, command_statement};
+use super::statement::{Request, Served};
+use super::{Flow, Session};
+use crate::backend::restore;
+use crate::login::{Claim, LoginError, authenticate};
+use crate::refusal;
+
+/// The effects for which a statement's text is needed once it succeeded.
+const NEED_TEXT: Effects = Effects::SET.union(Effects::USE).union(Effects::SET_ONCE);
+
+impl Session {
+    /// Serves the command at the front of the input.
+    pub(super) async fn command(&mut self) -> Flow {
+        if self.worker.halt.is_cancelled() {
+            self.tell(&refusal::shutting_down()).await;
+            return Flow::End;
+        }
+        let Some(&code) = self.payload().first() else {
+            self.tell(&refusal::malformed("an empty packet where a command is due")).await;
+            return Flow::End;
+        };
+        let Some(known) = command::command(code) else {
+            let name = format!("command {code:#04x}");
+            self.tell(&refusal::unknown_command(&name)).await;
+            return Flow::End;
+        };
+        match code {
+            command::QUIT => Flow::End,
+            command::QUERY => self.query().await,
+            command::STMT_PREPARE => self.prepare().await,
+            command::STMT_EXECUTE | command::STMT_BULK_EXECUTE => self.execute(known).await,
+            command::STMT_SEND_LONG_DATA => self.long_data().await,
+            command::STMT_FETCH => self.fetch(known).await,
+            command::STMT_RESET => self.reset_statement(known).await,
+            command::STMT_CLOSE => self.close_prepared().await,
+            command::INIT_DB => self.init_db(known).await,
+            command::PING => self.ping(known).await,
+            command::SET_OPTION => self.set_option(known).await,
+            command::RESET_CONNECTION => self.reset_connection(known).await,
+            command::CHANGE_USER => self.change_user().await,
+            _ => self.other(known).await,
+        }
+    }
+
+    async fn query(&mut self) -> Flow {
+        let (statement, text) = match self.read_statement(true) {
+            Ok(read) => read,
+            Err(what) => {
+                self.tell(&refusal::malformed(&what)).await;
+                return Flow::End;
+            }
+        };
+        let request = Request {
+            code: command::QUERY,
+            reply: ReplyKind::Results,
+            statement,
+            route_as: statement.class.kind,
+            prepared: None,
+            retried: false,
+        };
+        match self.serve(request).await {
+            Served::Yes(end) => self.note(statement, &end, text.as_deref()).await,
+            Served::No(flow) => flow,
+        }
+    }
+
+    /// Classifies the statement of the present command; yields its text too, where that is needed
+    /// later.
+    fn read_statement(
+        &self,
+        may_have_attributes: bool,
+    ) -> Result<(Statement, Option<Vec<u8>>), String> {
+        let payload = self.whole_payload();
+        let attributes = may_have_attributes
+            && self.client.capabilities.contains(Capabilities::QUERY_ATTRIBUTES);
+        let at = if attributes { text_at(&payload).map_err(|e| e.to_string())? } else { 1 };
+        let sql = payload.get(at..).unwrap_or_default();
+        let no_backslashes = self.status & NO_BACKSLASH_ESCAPES != 0;
+        let statement = classify(sql, self.carried.unsafe_charset, no_backslashes);
+        let text = statement.effects.intersects(NEED_TEXT).then(|| sql.to_vec());
+        Ok((statement, text))
+    }
+
+    /// The command's payload; only one of several frames is copied.
+    fn whole_payload(&self) -> Cow<'_, [u8]> {
+        let first = self.payload();
+        if first.len() + HEADER_LEN == self.command_len {
+            Cow::Borrowed(first)
+        } else {
+            Cow::Owned(join_frames(self.input.get(..self.command_len).unwrap_or_default()))
+        }
+    }
+
+    /// Takes note of the text of a statement that succeeded; yields the pins with what cannot be
+    /// given to another server.
+    ///
+    /// A text is only ever kept to be run again if it is one `SET` of the session and nothing else.
+    pub(super) fn note_text(&mut self, statement: Statement, text: &[u8], pins: Pins) -> Pins {
+        let effects = statement.effects;
+        let dialect = Dialect {
+            no_backslash_escapes: self.status & NO_BACKSLASH_ESCAPES != 0,
+            unsafe_charset: self.carried.unsafe_charset,
+            ..Dialect::default()
+        };
+        if effects.contains(Effects::SEVERAL) || statement.class.kind != Kind::Session {
+            return pins.with(Pins::SESSION_VARIABLE);
+        }
+        if effects.contains(Effects::USE) {
+            match sql::use_target(text, dialect) {
+                Some(schema) => {
+                    self.carried.schema = schema;
+                    self.carried.schema_is_known = true;
+                }
+                None => return pins.with(Pins::SESSION_VARIABLE),
+            }
+        }
+        let replayable = !effects.intersects(Effects::SET_OPAQUE.union(Effects::SET_ONCE));
+        if effects.contains(Effects::SET) && replayable && !self.carried.set(text, dialect) {
+            return pins.with(Pins::TOO_MUCH_STATE);
+        }
+        pins
+    }
+
+    /// A client on a replica may have changed the transaction characteristics: failsoft's lock
+    /// against writes is put back.
+    pub(super) async fn lock_again(&mut self, once: bool) -> Flow {
+        let Some(backend) = self.backend.as_mut().filter(|backend| backend.epoch.is_none()) else {
+            return Flow::On;
+        };
+        let limit = self.worker.settings.connect_timeout;
+        let locking = restore::lock(backend, &self.carried, once);
+        if let Err(error) = restore::within(limit, locking).await {
+            // Without the lock the connection must not be used.
+            self.lose(&crate::backend::Loss(error.to_string()));
+        }
+        Flow::On
+    }
+
+    async fn prepare(&mut self) -> Flow {
+        let (statement, _) = match self.read_statement(false) {
+            Ok(read) => read,
+            Err(what) => {
+                self.tell(&refusal::malformed(&what)).await;
+                return Flow::End;
+            }
+        };
+        // Preparing changes nothing. But a write is refused in read-only mode already when it is
+        // prepared: replicas that are locked against writes would refuse it in words of their own.
+        let route_as = match statement.class.kind {
+            writes @ (Kind::Write | Kind::LockingRead) => writes,
+            _ => Kind::Read,
+        };
+        let request = Request {
+            code: command::STMT_PREPARE,
+            reply: ReplyKind::Prepared,
+            statement: command_statement(Kind::Read, statement.class.because),
+            route_as,
+            prepared: None,
+            retried: false,
+        };
+        let id = self.carried.next_prepared();
+        self.carried.latest = None;
+        let served = self.serve(request).await;
+        if let Some(prepared) = self.carried.prepared.get_mut(&id) {
+            prepared.statement = statement;
+        }
+        match served {
+            Served::Yes(_) => Flow::On,
+            Served::No(flow) => flow,
+        }
+    }
+
+    async fn execute(&mut self, known: &'static Command) -> Flow {
+        let Some((id, prepared)) = self.named_statement() else {
+            return self.tell_unknown_statement(known.name).await;
+        };
+        let statement = prepared.statement;
+        let needed = statement.effects.intersects(NEED_TEXT);
+        // With parameters the text alone does not say what was set.
+        let text = (needed && prepared.parameters == 0).then(|| prepared.sql.clone());
+        let cursor = self.asks_for_cursor();
+        let request = Request {
+            code: known.code,
+            reply: ReplyKind::Results,
+            statement,
+            route_as: statement.class.kind,
+            prepared: Some(id),
+            retried: false,
+        };
+        match self.serve(request).await {
+            Served::Yes(end) => {
+                if cursor || !self.pins.is_empty() {
+                    self.note_cursor(id, &end, true);
+                }
+                self.note(statement, &end, text.as_deref()).await
+            }
+            Served::No(flow) => flow,
+        }
+    }
+
+    /// `COM_STMT_SEND_LONG_DATA` has no reply; what becomes of it shows with the execution.
+    async fn long_data(&mut self) -> Flow {
+        let Some((id, prepared)) = self.named_statement() else { return Flow::On };
+        let statement = prepared.statement;
+        let request = Request {
+            code: command::STMT_SEND_LONG_DATA,
+            reply: ReplyKind::Nothing,
+            statement,
+            route_as: statement.class.kind,
+            prepared: Some(id),
+            retried: false,
+        };
+        let delivered = self.deliver_quietly(request).await;
+        if let Some(prepared) = self.carried.prepared.get_mut(&id) {
+            prepared.has_long_data |= delivered;
+            prepared.long_data_lost |= !delivered;
+        }
+        self.settle_prepared_pins();
+        Flow::On
+    }
+
+    async fn fetch(&mut self, known: &'static Command) -> Flow {
+        let Some((id, _)) = self.named_statement() else {
+            return self.tell_unknown_statement(known.name).await;
+        };
+        let request = Request {
+            code: known.code,
+            reply: known.reply,
+            statement: command_statement(Kind::OwnRead, known.name),
+            route_as: Kind::OwnRead,
+            prepared: Some(id),
+            retried: false,
+        };
+        match self.serve(request).await {
+            Served::Yes(end) => {
+                self.note_cursor(id, &end, false);
+                if let Some(status) = end.status {
+                    self.set_status(status);
+                }
+                Flow::On
+            }
+            Served::No(flow) => flow,
+        }
+    }
+
+    async fn reset_statement(&mut self, known: &'static Command) -> Flow {
+        let Some((id, _)) = self.named_statement() else {
+            return self.tell_unknown_statement(known.name).await;
+        };
+        let here = self.backend.as_ref().is_some_and(|b| b.prepared.contains_key(&id));
+        let flow = if here {
+            let statement = command_statement(Kind::Session, known.name);
+            self.pass(known, statement, Some(id)).await
+        } else {
+            self.tell_ok().await
+        };
+        if let Some(prepared) = self.carried.prepared.get_mut(&id) {
+            prepared.has_cursor = false;
+            prepared.has_long_data = false;
+            prepared.long_data_lost = false;
+        }
+        self.settle_prepared_pins();
+        flow
+    }
+
+    async fn init_db(&mut self, known: &'static Command) -> Flow {
+        let schema = self.payload().get(1..).unwrap_or_default().to_vec();
+        let statement = command_statement(Kind::Session, known.name);
+        match self.serve(request(known, statement, None)).await {
+            Served::Yes(end) => {
+                if end.error.is_none() {
+                    self.carried.schema = schema;
+                    self.carried.schema_is_known = true;
+                }
+                self.note(statement, &end, None).await
+            }
+            Served::No(flow) => flow,
+        }
+    }
+
+    /// A server that is held is asked, so that it knows that the client lives; else failsoft
+    /// answers for itself: a pool that pings must not lose its connections with the master.
+    async fn ping(&mut self, known: &'static Command) -> Flow {
+        let statement = command_statement(Kind::Session, known.name);
+        if self.backend.is_none() {
+            return match &self.gone {
+                Some(super::lost::Gone::State { .. }) => {
+                    self.answer_for_loss(statement).await.unwrap_or(Flow::End)
+                }
+                _ => self.tell_ok().await,
+            };
+        }
+        match self.exchange_held(request(known, statement, None)).await {
+            Served::Yes(end) => self.note(statement, &end, None).await,
+            Served::No(flow) => flow,
+        }
+    }
+
+    /// `COM_SET_OPTION` switches several statements in a packet on (0) or off (1)
+    /// (P: page_protocol_com_set_option).
+    async fn set_option(&mut self, known: &'static Command) -> Flow {
+        let statement = command_statement(Kind::Session, known.name);
+        let on = match self.payload().get(1..) {
+            Some([0, 0]) => true,
+            Some([1, 0]) => false,
+            _ => return self.pass(known, statement, None).await,
+        };
+        if self.backend.is_none() {
+            self.carried.multi_statements = Some(on);
+            let mut bytes = Vec::new();
+            let sequence = self.sequence.wrapping_add(1);
+            put_eof(&mut bytes, sequence, self.status, self.carried.deprecate_eof);
+            return self.answer(&bytes).await;
+        }
+        match self.exchange_held(request(known, statement, None)).await {
+            Served::Yes(end) => {
+                if end.error.is_none() {
+                    self.carried.multi_statements = Some(on);
+                }
+                self.note(statement, &end, None).await
+            }
+            Served::No(flow) => flow,
+        }
+    }
+
+    async fn reset_connection(&mut self, known: &'static Command) -> Flow {
+        self.forget();
+        if self.backend.is_none() {
+            return self.tell_ok().await;
+        }
+        let statement = command_statement(Kind::Session, known.name);
+        match self.exchange_held(request(known, statement, None)).await {
+            Served::Yes(end) => {
+                if let Some(status) = end.status {
+                    self.set_status(status);
+                }
+                if let Some(backend) = &mut self.backend {
+                    backend.prepared.clear();
+                }
+                self.lock_again(false).await
+            }
+            Served::No(flow) => flow,
+        }
+    }
+
+    /// Forgets all that a session has but its login and schema.
+    fn forget(&mut self) {
+        self.carried.reset(self.client.collation);
+        self.gone = None;
+        self.has_insert_id = false;
+        self.insert_id_lost = None;
+        self.previous_lost = None;
+        self.status = AUTOCOMMIT;
+        self.set_pins(Pins::NONE);
+    }
+
+    /// failsoft checks the new login itself; a server sees it with the next statement. As with a
+    /// server, a login that is refused ends the connection.
+    async fn change_user(&mut self) -> Flow {
+        let change = match ChangeUser::parse(self.whole_payload().get(1..).unwrap_or_default()) {
+            Ok(change) => change,
+            Err(error) => {
+                self.tell(&refusal::malformed(&error.to_string())).await;
+                return Flow::End;
+            }
+        };
+        let claim = Claim {
+            user: &change.user,
+            plugin: &change.plugin,
+            answer: change.answer,
+            nonce: self.client.nonce,
+            sequence: self.sequence,
+            switches: true,
+        };
+        let worker = std::rc::Rc::clone(&self.worker);
+        let host = self.client.host.clone();
+        let limit = worker.settings.limits.login_timeout;
+        let checking = authenticate(&worker, &mut self.client.stream, &host, claim);
+        let checked = tokio::time::timeout(limit, checking).await.unwrap_or(Err(LoginError::Io));
+        let (account, nonce, sequence) = match checked {
+            Ok(known) => known,
+            Err(LoginError::Io) => return Flow::End,
+            Err(LoginError::Refused(sequence, error)) => {
+                self.worker.metrics.login("denied");
+                self.tell_as(sequence, &error).await;
+                return Flow::End;
+            }
+        };
+        let limit = self.worker.settings.limits.connections_per_user;
+        if !self.client.admission.belongs_to(&account.name, limit) {
+            let what = format!("limits.connections_per_user is {limit}");
+            self.tell_as(sequence, &refusal::too_many_connections(&what)).await;
+            return Flow::End;
+        }
+        if let Some(old) = self.backend.take() {
+            old.close();
+        }
+        self.client.account = account;
+        self.client.nonce = nonce;
+        if let Some(collation) = change.collation {
+            // The protocol's login has room for eight bits of it.
+            self.client.collation = u8::try_from(collation & 0xff).unwrap_or_default();
+        }
+        self.forget();
+        self.carried = Carried::new(self.client.capabilities, self.client.collation, change.schema);
+        self.worker.metrics.login("ok");
+        self.sequence = sequence.wrapping_sub(1);
+        self.tell_ok().await
+    }
+
+    /// Commands that need no care of ours but the right server.
+    async fn other(&mut self, known: &'static Command) -> Flow {
+        if known.reply == ReplyKind::Refused {
+            return self.tell(&refusal::unknown_command(known.name)).await;
+        }
+        let kind = match known.code {
+            command::FIELD_LIST | command::STATISTICS | command::PROCESS_INFO => Kind::Read,
+            _ => Kind::Write,
+        };
+        self.pass(known, command_statement(kind, known.name), None).await
+    }
+
+    /// Serves a command that leaves nothing behind.
+    async fn pass(
+        &mut self,
+        known: &'static Command,
+        statement: Statement,
+        prepared: Option<u32>,
+    ) -> Flow {
+        match self.serve(request(known, statement, prepared)).await {
+            Served::Yes(end) => self.note(statement, &end, None).await,
+            Served::No(flow) => flow,
+        }
+    }
+}
+
+fn request(known: &'static Command, statement: Statement, prepared: Option<u32>) -> Request {
+    let route_as = statement.class.kind;
+    Request { code: known.code, reply: known.reply, statement, route_as, prepared, retried: false }
+}

@@ -1,0 +1,109 @@
+//! What a statement that the server answered did to the session.
+
+use sql::{Effects, Kind, Statement};
+use wire::reply::ReplyEnd;
+use wire::status::AUTOCOMMIT;
+
+use policy::session::Pins;
+
+use super::{Flow, Session};
+use crate::backend::Loss;
+use crate::backend::restore::{status, within};
+
+/// The errors with which a server itself rolls a transaction back: deadlock and lock wait timeout.
+const ROLLED_BACK: &[u16] = &[1213, 1205];
+
+/// The effects by which a statement that fails may still have begun or ended a transaction.
+const MAY_END_TRANSACTION: Effects = Effects::BEGIN
+    .union(Effects::COMMIT)
+    .union(Effects::ROLLBACK)
+    .union(Effects::IMPLICIT_COMMIT)
+    .union(Effects::AUTOCOMMIT)
+    .union(Effects::SEVERAL)
+    .union(Effects::XA)
+    .union(Effects::UNKNOWN_FUNCTION);
+
+/// The effects that change the session's settings.
+pub(super) const SETTINGS: Effects =
+    Effects::SET.union(Effects::SET_ONCE).union(Effects::SET_OPAQUE);
+
+/// The effects that can be given to another server only with the statement's text.
+const TEXTUAL: Effects = Effects::SET.union(Effects::USE);
+
+impl Session {
+    /// Whether a statement that failed may have begun or ended a transaction. An ERR packet does not
+    /// say.
+    fn error_may_end_transaction(&self, statement: Statement, end: &ReplyEnd) -> bool {
+        let effects = statement.effects;
+        let plain = matches!(
+            statement.class.kind,
+            Kind::Read | Kind::OwnRead | Kind::LockingRead | Kind::Session
+        ) || super::lost::TRANSACTIONAL.contains(&statement.class.because);
+        let rolled_back = end.error.is_some_and(|code| ROLLED_BACK.contains(&code));
+        let autocommit = self.status & AUTOCOMMIT != 0;
+        !plain
+            || !autocommit
+            || (rolled_back && self.in_transaction())
+            || effects.intersects(MAY_END_TRANSACTION)
+    }
+
+    /// Asks the server whether a transaction is open. Where it cannot say any more the session is at
+    /// its end: neither "committed" nor "rolled back" would be known to be true.
+    async fn ask_status(&mut self) {
+        let Some(backend) = &mut self.backend else { return };
+        let limit = self.worker.settings.connect_timeout;
+        match within(limit, status(backend, self.carried.deprecate_eof)).await {
+            Ok(status) => self.set_status(status),
+            Err(error) => {
+                let state = "what is known of its transaction after the statement that failed";
+                self.lose_state(&Loss(error.to_string()), state);
+            }
+        }
+    }
+
+    /// Takes note of what a statement that the server answered did to the session.
+    pub(super) async fn note(
+        &mut self,
+        statement: Statement,
+        end: &ReplyEnd,
+        text: Option<&[u8]>,
+    ) -> Flow {
+        self.previous_lost = None;
+        if end.insert_id {
+            self.has_insert_id = true;
+            self.insert_id_lost = None;
+        }
+        if let Some(status) = end.status {
+            self.set_status(status);
+        }
+        let set = self.note_effects(statement, end.error.is_some(), text);
+        if end.error.is_some() && self.error_may_end_transaction(statement, end) {
+            self.ask_status().await;
+        }
+        if set.is_empty() {
+            return Flow::On;
+        }
+        self.lock_again(set.contains(Effects::SET_ONCE)).await
+    }
+
+    /// Takes note of a statement's effects; yields those that changed settings.
+    fn note_effects(&mut self, statement: Statement, failed: bool, text: Option<&[u8]>) -> Effects {
+        let effects = statement.effects;
+        if effects.is_empty() {
+            return Effects::NONE;
+        }
+        let several = effects.contains(Effects::SEVERAL);
+        // What failed as a whole set nothing; of several statements some may have.
+        let relevant = if failed && !several { effects.without(SETTINGS) } else { effects };
+        let pins = self.pins.after(relevant);
+        let pins = match text {
+            Some(text) if !failed => self.note_text(statement, text, pins),
+            _ if effects.intersects(TEXTUAL) && (several || !failed) => {
+                pins.with(Pins::SESSION_VARIABLE)
+            }
+            _ => pins,
+        };
+        self.set_pins(pins);
+        relevant.intersection(SETTINGS)
+    }
+}

@@ -1,0 +1,473 @@
+//! Bringing one command to a server, and its reply back.
+
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+use policy::route::{Access, Decision, Held, Refusal, Tried, route};
+use policy::session::Pins;
+use policy::view::{Partition, View};
+use sql::{Kind, Statement};
+use telemetry::Target;
+use wire::command::{self, ReplyKind};
+use wire::error::{ClientError, ServerError};
+use wire::reply::{ReplyEnd, ReplyTracker};
+
+use super::{Flow, Session};
+use crate::Report;
+use crate::backend::connect::{self, Wanted};
+use crate::backend::restore::{RestoreError, restore, within};
+use crate::backend::{Backend, ConnectError, Loss};
+use crate::clock::now;
+use crate::refusal;
+use crate::relay::{RelayError, Reply, Turn, relay};
+
+/// A command that wants a server.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Request {
+    /// The command's code.
+    pub(crate) code: u8,
+    /// What comes back.
+    pub(crate) reply: ReplyKind,
+    /// What it does.
+    pub(crate) statement: Statement,
+    /// What it is routed as: a preparation does nothing, and goes where its statement will.
+    pub(crate) route_as: Kind,
+    /// The prepared statement it is about, by failsoft's id.
+    pub(crate) prepared: Option<u32>,
+    /// It was sent to a server that was then lost.
+    pub(crate) retried: bool,
+}
+
+/// How a command came out.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Served {
+    /// The server answered.
+    Yes(ReplyEnd),
+    /// failsoft answered.
+    No(Flow),
+}
+
+/// Where an attempt to serve a command leads.
+pub(crate) enum Step {
+    /// To the server's answer.
+    Done(ReplyEnd),
+    /// To an answer of our own.
+    Answered(Flow),
+    /// To another attempt: nothing came of this one.
+    Again {
+        /// The command had left, at least in part.
+        sent: bool,
+    },
+}
+
+/// The servers that failed a statement, and why.
+#[derive(Debug, Default)]
+struct Failed {
+    tried: Tried,
+    causes: Vec<(usize, String)>,
+}
+
+impl Failed {
+    fn add(&mut self, server: usize, cause: String) {
+        self.tried.add(server);
+        self.causes.push((server, cause));
+    }
+}
+
+/// How long servers are tried for one statement before the client is told that none answers.
+const PATIENCE: Duration = Duration::from_millis(1900);
+
+/// `ER_BAD_DB_ERROR`: the schema does not exist there.
+const BAD_DB: u16 = 1049;
+
+/// What a server may have against one session's login, which says nothing of the server: the
+/// schema is unknown or not for this account.
+const SESSIONS_OWN: &[u16] = &[BAD_DB, 1044];
+
+impl Session {
+    /// Serves a command: picks the server, brings the session there, sends, and relays the reply.
+    pub(super) async fn serve(&mut self, request: Request) -> Served {
+        let start = now();
+        let patience = PATIENCE.max(self.worker.settings.connect_timeout * 2);
+        let mut failed = Failed::default();
+        let (mut attempts, mut retried) = (0, false);
+        loop {
+            if let Some(flow) = self.answer_for_what_is_gone(&request).await {
+                return Served::No(flow);
+            }
+            let view = self.worker.view();
+            let Some(partition) = view.partitions.first() else {
+                return Served::No(Flow::End);
+            };
+            if self.leave_stale_master(partition) {
+                continue;
+            }
+            let decision = match now() - start > patience {
+                true => Decision::Refuse(Refusal::NoServer),
+                false => self.route(request.route_as, partition, failed.tried),
+            };
+            let (server, access) = match decision {
+                Decision::Forward { server, access, .. } => (server, access),
+                Decision::Refuse(refusal) => {
+                    let error = self.refusal(refusal, &view, partition, &failed.causes);
+                    let flow = self.tell(&error).await;
+                    let stuck = refusal == Refusal::TiedToReplica && self.is_stuck();
+                    return Served::No(if stuck { Flow::End } else { flow });
+                }
+            };
+            match self.acquire(server, access, partition.epoch).await {
+                Ok(()) => self.report_reached(server, access, partition),
+                Err(Unavailable::Verbatim(error)) => {
+                    return Served::No(self.tell_verbatim(&error).await);
+                }
+                Err(Unavailable::Because(cause)) => {
+                    self.report_unreachable(server, &cause, partition);
+                    failed.add(server, cause);
+                    continue;
+                }
+            }
+            // While the connection was made the master may have become another.
+            if access == Access::Write && !self.is_still_master(server) {
+                continue;
+            }
+            let request = Request { retried, ..request };
+            match self.exchange(&request).await {
+                Step::Done(end) => {
+                    self.count(&request, server, partition);
+                    return Served::Yes(end);
+                }
+                Step::Answered(flow) => return Served::No(flow),
+                Step::Again { sent } => {
+                    retried |= sent;
+                    attempts += 1;
+                    // A server that takes connections and loses them again is left for another.
+                    if attempts > 1 {
+                        failed.add(server, "it lost the connection".to_owned());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Serves a command that concerns the connection in hand, wherever that leads.
+    pub(super) async fn exchange_held(&mut self, request: Request) -> Served {
+        match self.exchange(&request).await {
+            Step::Done(end) => Served::Yes(end),
+            Step::Answered(flow) => Served::No(flow),
+            // The connection was lost, so there is nothing left that it could concern.
+            Step::Again { .. } => Served::No(match self.answer_for_loss(request.statement).await {
+                Some(flow) => flow,
+                None => self.tell_ok().await,
+            }),
+        }
+    }
+
+    /// Serves a command that has no reply; whether it reached a server.
+    pub(super) async fn deliver_quietly(&mut self, request: Request) -> bool {
+        if self.gone.is_some() {
+            return false;
+        }
+        let view = self.worker.view();
+        let Some(partition) = view.partitions.first() else { return false };
+        if self.leave_stale_master(partition) && self.gone.is_some() {
+            return false;
+        }
+        let decision = self.route(request.route_as, partition, Tried::default());
+        let Decision::Forward { server, access, .. } = decision else { return false };
+        if self.acquire(server, access, partition.epoch).await.is_err() {
+            return false;
+        }
+        // Known before it is sent: an error now would answer a command that has no answer.
+        let Some(id) = request.prepared else { return false };
+        self.prepare_here(id).await.is_ok()
+            && matches!(self.exchange(&request).await, Step::Done(_))
+    }
+
+    /// Whether the server is the master that takes writes, as of now.
+    fn is_still_master(&self, server: usize) -> bool {
+        let view = self.worker.view();
+        let epoch = self.backend.as_ref().and_then(|backend| backend.epoch);
+        view.partitions.first().is_some_and(|partition| {
+            partition.mode.tries_master()
+                && partition.master == Some(server)
+                && Some(partition.epoch) == epoch
+        })
+    }
+
+    fn route(&self, kind: Kind, partition: &Partition, tried: Tried) -> Decision {
+        let held = self.backend.as_ref().map(|backend| Held {
+            server: backend.server,
+            writes: backend.takes_writes(partition.epoch),
+        });
+        let session = policy::route::Session {
+            held,
+            tied: self.in_transaction() || !self.pins.is_empty(),
+            spread: self.client.id.into(),
+            tried,
+        };
+        route(kind, &session, partition)
+    }
+
+    /// A connection that was opened to the master of an older epoch is not used any more; what was
+    /// open on it is lost. Whether that was so.
+    fn leave_stale_master(&mut self, partition: &Partition) -> bool {
+        let stale = self
+            .backend
+            .as_ref()
+            .and_then(|backend| backend.epoch)
+            .is_some_and(|epoch| epoch != partition.epoch);
+        if stale {
+            self.lose(&Loss("it is no longer the master it was".to_owned()));
+        }
+        stale
+    }
+
+    /// Passes on what a server has against the session. Where it is the schema that the login
+    /// named, a server would not have let the client in at all.
+    async fn tell_verbatim(&mut self, error: &ClientError) -> Flow {
+        let flow = self.tell(error).await;
+        let login = SESSIONS_OWN.contains(&error.code) && !self.carried.schema_is_known;
+        if login { Flow::End } else { flow }
+    }
+
+    fn refusal(
+        &self,
+        refusal: Refusal,
+        view: &View,
+        partition: &Partition,
+        causes: &[(usize, String)],
+    ) -> ClientError {
+        let metrics = &self.worker.metrics;
+        match refusal {
+            Refusal::ReadOnly(reason) => {
+                metrics.refused(reason.as_str());
+                let cause = causes.iter().find(|(at, _)| Some(*at) == partition.master);
+                let cause = cause.map(|(_, cause)| cause.as_str());
+                refusal::read_only(view, partition, reason, cause)
+            }
+            Refusal::TiedToReplica => {
+                metrics.refused("tied");
+                let server = self.backend.as_ref().map_or(0, |backend| backend.server);
+                let name = view.servers.get(server).map_or("", |server| server.name.as_str());
+                match self.pins {
+                    pins if self.is_stuck() => refusal::stuck_on_replica(name, &pins.words()),
+                    Pins::NONE => refusal::tied_to_replica(name, "its open transaction"),
+                    pins => refusal::tied_to_replica(name, &pins.words()),
+                }
+            }
+            Refusal::NoServer => {
+                metrics.refused("no_server");
+                refusal::no_server(view, partition, causes)
+            }
+        }
+    }
+
+    /// The brief degradation before the checks have noticed is shown to everybody.
+    fn report_unreachable(&self, server: usize, cause: &str, partition: &Partition) {
+        if partition.mode.is_read_write() && partition.master == Some(server) {
+            self.worker.report(Report::Unreachable { server, cause: cause.to_owned() });
+        }
+    }
+
+    fn report_reached(&self, server: usize, access: Access, partition: &Partition) {
+        if access == Access::Write && !partition.mode.is_read_write() {
+            self.worker.report(Report::Reached { server });
+        }
+    }
+
+    /// Whether nothing that the session can be expected to do sets it free from its server.
+    fn is_stuck(&self) -> bool {
+        let passing =
+            Pins::TABLE_LOCKS.with(Pins::CURSOR).with(Pins::LONG_DATA).with(Pins::NEXT_TRANSACTION);
+        !self.in_transaction() && !self.pins.without(passing).is_empty()
+    }
+
+    /// Makes sure that the session holds a connection to the server that is good for this.
+    async fn acquire(
+        &mut self,
+        server: usize,
+        access: Access,
+        epoch: u64,
+    ) -> Result<(), Unavailable> {
+        if let Some(backend) = &self.backend {
+            let fits = match access {
+                Access::Held => true,
+                Access::Write => backend.takes_writes(epoch),
+                Access::Read => backend.epoch.is_none(),
+            };
+            if backend.server == server && fits {
+                return Ok(());
+            }
+        }
+        let epoch = (access == Access::Write).then_some(epoch);
+        let mut backend = self.open(server, epoch).await?;
+        let limit = self.worker.settings.connect_timeout;
+        within(limit, restore(&mut backend, &self.carried, access)).await?;
+        self.carried.schema_is_known = true;
+        if self.carried.settings.is_empty() {
+            self.set_status(backend.status);
+        }
+        if let Some(old) = self.backend.replace(backend) {
+            let from = self.server_name(old.server);
+            self.forget_memory(from, "the session moved to another server".to_owned());
+            old.close();
+        }
+        Ok(())
+    }
+
+    async fn open(&self, server: usize, epoch: Option<u64>) -> Result<Backend, Rc<ConnectError>> {
+        let mut wanted = Wanted {
+            server,
+            epoch,
+            account: &self.client.account,
+            capabilities: self.client.capabilities.and(wire::capabilities::Capabilities::CARRIED),
+            collation: self.client.collation,
+            schema: &self.carried.schema,
+            attributes: &self.client.attributes,
+        };
+        let opened = connect::open(&self.worker, wanted).await;
+        match &opened {
+            // It was there once: it was dropped, or this server has not got it yet. As on a server
+            // whose current schema is dropped, the session goes on without one.
+            Err(error) if self.carried.schema_is_known && is_bad_schema(error) => {
+                wanted.schema = b"";
+                connect::open(&self.worker, wanted).await
+            }
+            _ => opened,
+        }
+    }
+
+    /// Sends the command over the connection in hand and relays the reply.
+    async fn exchange(&mut self, request: &Request) -> Step {
+        if let Some(loss) = self.lost_meanwhile().await {
+            self.lose(&loss);
+            return Step::Again { sent: false };
+        }
+        if let Err(step) = self.ready_prepared(request).await {
+            return step;
+        }
+        let mut reply = Reply {
+            tracker: ReplyTracker::new(request.reply, self.carried.deprecate_eof),
+            sent: 0,
+            first_byte: None,
+            read_only: false,
+            after_file: false,
+            broken: false,
+        };
+        let Some(backend) = &mut self.backend else { return Step::Again { sent: false } };
+        let bytes = self.input.get(..self.command_len).unwrap_or_default();
+        let mut sent = 0;
+        if let Err(loss) = backend.send(bytes, &mut sent).await
+            && sent == 0
+        {
+            self.lose(&loss);
+            return Step::Again { sent: false };
+        }
+        // A server that gives up on a command in the middle says why before it hangs up, so its
+        // reply is looked for even where the command did not leave in full.
+        if request.reply == ReplyKind::Nothing {
+            return Step::Done(ReplyEnd::default());
+        }
+        match self.relay_reply(request, &mut reply).await {
+            Ok(end) => {
+                self.answered = reply.first_byte;
+                self.worker.metrics.bytes(self.command_len, reply.sent);
+                self.note_read_only(request.statement, &reply);
+                Step::Done(end)
+            }
+            Err(RelayError::Client) => Step::Answered(Flow::End),
+            Err(RelayError::Server(loss)) => self.lost_in_flight(request, &reply, &loss).await,
+        }
+    }
+
+    async fn relay_reply(
+        &mut self,
+        request: &Request,
+        reply: &mut Reply,
+    ) -> Result<ReplyEnd, RelayError> {
+        if request.code == command::STMT_PREPARE {
+            self.take_prepared(request).await?;
+        }
+        loop {
+            let Some(backend) = &mut self.backend else {
+                return Err(Loss("there is no connection".to_owned()).into());
+            };
+            match relay(backend, &mut self.client.stream, reply).await? {
+                Turn::Reply(end) => return Ok(end),
+                Turn::File => {
+                    let sent = self.send_file().await;
+                    reply.after_file = true;
+                    sent?;
+                }
+            }
+        }
+    }
+
+    /// Whether the server hung up since the last command. Costs no system call where it did not.
+    async fn lost_meanwhile(&mut self) -> Option<Loss> {
+        let backend = self.backend.as_mut()?;
+        std::future::poll_fn(|cx| match backend.poll_lost(cx) {
+            Poll::Ready(loss) => Poll::Ready(Some(loss)),
+            Poll::Pending => Poll::Ready(None),
+        })
+        .await
+    }
+
+    /// The master itself refused a write because it is read-only: everybody has to know at once.
+    fn note_read_only(&self, statement: Statement, reply: &Reply) {
+        let Some(backend) = &self.backend else { return };
+        let writes = matches!(statement.class.kind, Kind::Write | Kind::LockingRead | Kind::Commit);
+        if reply.read_only && writes && backend.epoch.is_some() {
+            self.worker.report(Report::RefusedWrite { server: backend.server });
+        }
+    }
+
+    fn count(&self, request: &Request, server: usize, partition: &Partition) {
+        let target =
+            if partition.master == Some(server) { Target::Master } else { Target::Replica };
+        let took = self.answered.unwrap_or(self.active) - self.active;
+        self.worker.metrics.statement(request.statement.class.kind, target, took);
+    }
+}
+
+/// Why a server cannot be used for a statement.
+pub(crate) enum Unavailable {
+    /// The client is told this: the server answers, and has something against this session.
+    Verbatim(ClientError),
+    /// The server could not be reached; another may do.
+    Because(String),
+}
+
+impl From<Rc<ConnectError>> for Unavailable {
+    fn from(error: Rc<ConnectError>) -> Self {
+        match &*error {
+            ConnectError::Server(said) if SESSIONS_OWN.contains(&said.code) => {
+                Self::Verbatim(verbatim(said))
+            }
+            ConnectError::Full(limit) => {
+                let what = format!("limits.server_connections is {limit}");
+                Self::Verbatim(refusal::too_many_connections(&what))
+            }
+            other => Self::Because(other.to_string()),
+        }
+    }
+}
+
+impl From<RestoreError> for Unavailable {
+    fn from(error: RestoreError) -> Self {
+        match error {
+            RestoreError::Lost(loss) => Self::Because(loss.0),
+            RestoreError::Refused(error) => Self::Verbatim(verbatim(&error)),
+        }
+    }
+}
+
+fn is_bad_schema(error: &ConnectError) -> bool {
+    matches!(error, ConnectError::Server(said) if said.code == BAD_DB)
+}
+
+/// A server's error, to be told to the client as it is.
+pub(crate) fn verbatim(error: &ServerError) -> ClientError {
+    ClientError { code: error.code, sql_state: error.sql_state, message: error.message.clone() }
+}

@@ -1,0 +1,119 @@
+//! What the data plane has to be told.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Everything the data plane needs of the configuration.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where applications connect to.
+    pub listen: Vec<Listen>,
+    /// How many cores serve sessions.
+    pub threads: usize,
+    /// The servers, in the order of the view's.
+    pub servers: Vec<ServerSettings>,
+    /// The accounts that applications log in with.
+    pub accounts: Vec<Account>,
+    /// How long one attempt to reach a server may take, login included.
+    pub connect_timeout: Duration,
+    /// The limits.
+    pub limits: Limits,
+    /// TLS towards clients.
+    pub tls_clients: ClientTls,
+    /// TLS towards servers.
+    pub tls_servers: ServerTls,
+    /// How long transactions may go on after the order to stop.
+    pub drain_timeout: Duration,
+}
+
+/// An address for applications.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Listen {
+    /// `host:port`.
+    Tcp(String),
+    /// A Unix socket.
+    Unix(PathBuf),
+}
+
+/// How to reach a server.
+#[derive(Clone, Debug)]
+pub struct ServerSettings {
+    /// Host name or address.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+    /// Log in to this server as this account in place of the client's.
+    pub account: Option<Account>,
+}
+
+/// An account.
+#[derive(Clone)]
+pub struct Account {
+    /// The user's name.
+    pub name: String,
+    /// The password; may be empty.
+    pub password: String,
+}
+
+impl fmt::Debug for Account {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Account").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// The limits.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Client connections in all.
+    pub connections: usize,
+    /// Client connections of one account; 0 is no limit.
+    pub connections_per_user: usize,
+    /// Connections to one server; 0 is no limit.
+    pub server_connections: usize,
+    /// The longest packet of a client, bytes.
+    pub packet: usize,
+    /// From the connection to the end of the login.
+    pub login_timeout: Duration,
+    /// How long a session may be silent.
+    pub idle_timeout: Duration,
+}
+
+/// TLS towards clients.
+#[derive(Clone, Debug)]
+pub enum ClientTls {
+    /// Not offered.
+    Off,
+    /// Offered.
+    On {
+        /// Clients without it are refused.
+        required: bool,
+        /// PEM files of the certificate chain and the key; without them a certificate is made at
+        /// the start.
+        certificate: Option<(PathBuf, PathBuf)>,
+    },
+}
+
+/// TLS towards servers.
+#[derive(Clone, Debug)]
+pub struct ServerTls {
+    /// When it is used.
+    pub mode: ServerTlsMode,
+    /// A PEM file of certificates to trust.
+    pub ca: Option<PathBuf>,
+    /// PEM files of the certificate chain and the key to show.
+    pub client: Option<(PathBuf, PathBuf)>,
+}
+
+/// When TLS is used towards servers.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum ServerTlsMode {
+    /// Never.
+    Off,
+    /// Where the server offers it; its certificate is not checked.
+    Preferred,
+    /// Always; the certificate is not checked.
+    Required,
+    /// Always, and the certificate has to be good for the host's name.
+    Verify,
+}

@@ -1,0 +1,91 @@
+//! The ways bytes come and go.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+use wire::frame::{HEADER_LEN, Header};
+
+/// A connection to a client or a server.
+#[derive(Debug)]
+pub(crate) enum Stream {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+    TlsServer(Box<tokio_rustls::server::TlsStream<TcpStream>>),
+    TlsClient(Box<tokio_rustls::client::TlsStream<TcpStream>>),
+}
+
+impl Stream {
+    /// Whether nobody on the way can read along.
+    pub(crate) fn is_private(&self) -> bool {
+        !matches!(self, Self::Tcp(_))
+    }
+
+    /// Whether TLS is on.
+    pub(crate) fn is_tls(&self) -> bool {
+        matches!(self, Self::TlsServer(_) | Self::TlsClient(_))
+    }
+}
+
+macro_rules! each {
+    ($stream:expr, $inner:ident => $call:expr) => {
+        match $stream {
+            Stream::Tcp($inner) => $call,
+            Stream::Unix($inner) => $call,
+            Stream::TlsServer($inner) => $call,
+            Stream::TlsClient($inner) => $call,
+        }
+    };
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        each!(self.get_mut(), inner => Pin::new(inner).poll_read(cx, buf))
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        each!(self.get_mut(), inner => Pin::new(inner).poll_write(cx, buf))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        each!(self.get_mut(), inner => Pin::new(inner).poll_flush(cx))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        each!(self.get_mut(), inner => Pin::new(inner).poll_shutdown(cx))
+    }
+}
+
+/// The longest packet of a login, bytes. Connection attributes are limited to 64 KiB by servers.
+const LOGIN_PACKET: usize = 1 << 20;
+
+/// Reads one packet of a login and not a byte more: what follows may be TLS.
+///
+/// Returns its sequence id and payload.
+///
+/// # Errors
+///
+/// Those of the stream, and `InvalidData` for a packet that is too long for a login.
+pub(crate) async fn read_login_packet(stream: &mut Stream) -> io::Result<(u8, Vec<u8>)> {
+    let mut bytes = [0; HEADER_LEN];
+    stream.read_exact(&mut bytes).await?;
+    let Some(header) = Header::peek(&bytes).filter(|header| header.payload_len <= LOGIN_PACKET)
+    else {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "login packet too long"));
+    };
+    let mut payload = vec![0; header.payload_len];
+    stream.read_exact(&mut payload).await?;
+    Ok((header.sequence, payload))
+}
