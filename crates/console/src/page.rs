@@ -1,0 +1,194 @@
+//! The console for people: one page that loads nothing and reloads itself.
+
+use std::fmt::Write;
+
+use crate::api::{Event, Partition, Server, Status, duration_words};
+
+/// How many events the page shows.
+const EVENTS: usize = 20;
+
+const STYLE: &str = include_str!("page.css");
+
+/// The whole page.
+pub(crate) fn page(status: &Status) -> String {
+    let state = if status.is_read_write() { "read-write" } else { "read-only" };
+    let host = Text(&status.host);
+    let mut html = format!(
+        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+         <meta http-equiv=\"refresh\" content=\"3\">\n<title>{state} · failsoft on {host}</title>\n\
+         <style>\n{STYLE}</style>\n</head>\n<body>\n<header>\n<h1>failsoft</h1>\n\
+         <p>The view from the failsoft on <strong>{host}</strong>, version {}, up {}. Another \
+         failsoft may see something else.</p>\n</header>\n<main>\n",
+        Text(&status.version),
+        duration_words(status.uptime_s),
+    );
+    if !status.ready {
+        html.push_str("<p class=\"note\">Not ready: starting, or about to end.</p>\n");
+    }
+    status.partitions.iter().for_each(|partition| push_partition(&mut html, partition));
+    push_servers(&mut html, &status.servers);
+    push_numbers(&mut html, status);
+    push_events(&mut html, &status.events);
+    html.push_str(
+        "</main>\n<footer><p>Also here: <a href=\"/api/v1/status\">status as JSON</a>, \
+         <a href=\"/metrics\">metrics</a>, verdicts for load balancers at <a href=\"/rw\">/rw</a> \
+         and <a href=\"/ro\">/ro</a>.</p></footer>\n</body>\n</html>\n",
+    );
+    html
+}
+
+/// Text between tags or in an attribute: what could be markup is not.
+struct Text<'a>(&'a str);
+
+impl std::fmt::Display for Text<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for letter in self.0.chars() {
+            match letter {
+                '&' => f.write_str("&amp;")?,
+                '<' => f.write_str("&lt;")?,
+                '>' => f.write_str("&gt;")?,
+                '"' => f.write_str("&quot;")?,
+                '\'' => f.write_str("&#39;")?,
+                other => f.write_char(other)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Appends to the page; writing to a `String` cannot fail.
+macro_rules! push {
+    ($html:expr, $($format:tt)*) => { write!($html, $($format)*).unwrap_or_default() };
+}
+
+fn push_partition(html: &mut String, partition: &Partition) {
+    let class = if partition.reason.is_none() { "good" } else { "bad" };
+    push!(
+        html,
+        "<section class=\"partition {class}\">\n<h2>{} <span class=\"mode\">{}</span></h2>\n\
+         <p>{}</p>\n</section>\n",
+        Text(&partition.name),
+        Text(&partition.mode),
+        Text(&partition.words),
+    );
+}
+
+fn push_servers(html: &mut String, servers: &[Server]) {
+    html.push_str(
+        "<section>\n<h2>Servers</h2>\n<table>\n<thead><tr><th scope=\"col\">Server</th>\
+         <th scope=\"col\">Connection</th><th scope=\"col\">Replication</th>\
+         <th scope=\"col\">Health</th><th scope=\"col\">Messages</th></tr></thead>\n<tbody>\n",
+    );
+    for server in servers {
+        push_server(html, server);
+    }
+    html.push_str("</tbody>\n</table>\n</section>\n");
+}
+
+fn push_server(html: &mut String, server: &Server) {
+    let class = match (server.enabled, server.healthy) {
+        (false, _) => "off",
+        (true, true) => "good",
+        (true, false) => "bad",
+    };
+    push!(
+        html,
+        "<tr class=\"{class}\"><th scope=\"row\">{} <small>{}{}</small></th>\
+         <td data-label=\"Connection\">{} <small>{}</small></td>\
+         <td data-label=\"Replication\">{}</td><td data-label=\"Health\">{}</td>\
+         <td data-label=\"Messages\">{}</td></tr>\n",
+        Text(&server.name),
+        Text(&server.role),
+        if server.enabled { "" } else { ", disabled" },
+        Text(&server.connection),
+        Text(server.version.as_deref().unwrap_or_default()),
+        Text(&server.replication),
+        health(&server.history),
+        messages(&server.messages),
+    );
+}
+
+/// `n of the last m checks`, drawn.
+fn health(history: &[bool]) -> String {
+    if history.is_empty() {
+        return "not checked".to_owned();
+    }
+    let answered = history.iter().filter(|answered| **answered).count();
+    let words = format!("{answered} of the last {} checks", history.len());
+    let squares: String = history
+        .iter()
+        .map(|answered| if *answered { "<i class=\"yes\"></i>" } else { "<i class=\"no\"></i>" })
+        .collect();
+    format!("<span class=\"checks\" aria-hidden=\"true\">{squares}</span> <small>{words}</small>")
+}
+
+fn messages(messages: &[String]) -> String {
+    let lines: Vec<_> = messages.iter().map(|message| Text(message).to_string()).collect();
+    lines.join("<br>")
+}
+
+fn push_numbers(html: &mut String, status: &Status) {
+    let statements = &status.statements;
+    let connections = status.servers.iter().map(|server| server.connections).sum();
+    let numbers: [(&str, u64); 7] = [
+        ("clients", status.sessions.open),
+        ("connections to servers", connections),
+        ("statements answered", statements.answered),
+        ("refused", statements.refused),
+        ("reads sent again", statements.retried),
+        ("transactions lost", statements.transactions_aborted),
+        ("writes of unknown outcome", statements.writes_unknown),
+    ];
+    html.push_str("<section>\n<h2>Since the start</h2>\n<dl>\n");
+    for (name, value) in numbers {
+        push!(html, "<div><dt>{name}</dt><dd>{value}</dd></div>\n");
+    }
+    html.push_str("</dl>\n</section>\n");
+}
+
+fn push_events(html: &mut String, events: &[Event]) {
+    html.push_str("<section>\n<h2>Events</h2>\n");
+    if events.is_empty() {
+        html.push_str("<p>Nothing has changed since the start.</p>\n");
+    } else {
+        html.push_str("<ol class=\"events\">\n");
+        for event in events.iter().take(EVENTS) {
+            let (class, at) = (Text(&event.severity), Text(&event.at));
+            let text = Text(&event.text);
+            push!(html, "<li class=\"{class}\"><time datetime=\"{at}\">{at}</time> {text}</li>\n");
+        }
+        html.push_str("</ol>\n");
+    }
+    html.push_str("</section>\n");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::tests::status;
+
+    #[test]
+    fn the_page_shows_the_status_and_no_markup_of_others() {
+        let html = page(&status());
+        let expected = [
+            "<title>read-only · failsoft on app001</title>",
+            "up 1 h 2 min",
+            "Read-only since 00:00:00 UTC (severed)",
+            "&lt;b&gt;refused &amp; gone&lt;/b&gt;",
+            "db2:3306 <small>replica</small>",
+            "0 of the last 1 checks",
+            "http-equiv=\"refresh\"",
+            "second</li>",
+        ];
+        for part in expected {
+            assert!(html.contains(part), "{part} in\n{html}");
+        }
+        assert!(!html.contains("<b>"), "{html}");
+        for tag in ["section", "table", "tbody", "tr", "ol", "dl", "main", "span"] {
+            let opened = html.matches(&format!("<{tag}>")).count()
+                + html.matches(&format!("<{tag} ")).count();
+            assert_eq!(opened, html.matches(&format!("</{tag}>")).count(), "{tag}");
+        }
+    }
+}
