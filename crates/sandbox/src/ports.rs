@@ -1,0 +1,166 @@
+//! Loopback ports that stay ours while their server is down.
+//!
+//! A port the kernel hands out can be handed out again as soon as its server is killed, and then a
+//! test talks to somebody else's server. So ports are taken from outside the kernel's range for
+//! outgoing connections, and each is held by a lock on a file of its number, which all processes
+//! on the machine respect and which goes with the process that holds it.
+
+use std::collections::hash_map::RandomState;
+use std::fs::{self, File};
+use std::hash::{BuildHasher, Hasher};
+use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::{env, io};
+
+use crate::SandboxError;
+
+/// Lowest port used; below lie the ports of well-known services.
+const LOWEST: u16 = 20_000;
+/// The fewest ports worth having below the kernel's range; otherwise those above it are used.
+const FEWEST: u16 = 1_000;
+/// Where the kernel keeps its range for outgoing connections.
+const KERNEL_RANGE: &str = "/proc/sys/net/ipv4/ip_local_port_range";
+/// What the kernel's range is where it cannot be read.
+const USUAL_RANGE: (u16, u16) = (32_768, 60_999);
+
+/// A loopback port that nobody else who asks here gets while this value lives.
+#[derive(Debug)]
+pub struct Lease {
+    port: u16,
+    _lock: File,
+}
+
+impl Lease {
+    /// The port.
+    #[must_use]
+    pub const fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Takes any free port.
+    ///
+    /// # Errors
+    /// No port of the range is free, or the folder of the locks cannot be made.
+    pub fn any() -> Result<Self, SandboxError> {
+        let folder = lock_folder()?;
+        let (low, high) = range();
+        let count = u64::from(high - low) + 1;
+        let start = RandomState::new().build_hasher().finish() % count;
+        (0..count)
+            .filter_map(|step| u16::try_from(u64::from(low) + (start + step) % count).ok())
+            .find_map(|port| Self::take(&folder, port))
+            .ok_or(SandboxError::NoPort { low, high })
+    }
+
+    /// Takes this port.
+    ///
+    /// # Errors
+    /// Somebody else has it or listens on it, or the folder of the locks cannot be made.
+    pub fn exactly(port: u16) -> Result<Self, SandboxError> {
+        let folder = lock_folder()?;
+        Self::take(&folder, port).ok_or(SandboxError::NoPort { low: port, high: port })
+    }
+
+    fn take(folder: &Path, port: u16) -> Option<Self> {
+        let lock = lock_file(&folder.join(port.to_string())).ok()?;
+        lock.try_lock().ok()?;
+        TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok()?;
+        Some(Self { port, _lock: lock })
+    }
+}
+
+/// The folder of the locks, which every user of the machine may add to.
+fn lock_folder() -> Result<PathBuf, SandboxError> {
+    let folder = env::temp_dir().join("failsoft-ports");
+    match fs::create_dir(&folder) {
+        Ok(()) => fs::set_permissions(&folder, fs::Permissions::from_mode(0o1777))
+            .map_err(SandboxError::io("open the folder of port locks to other users"))?,
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        Err(error) => return Err(SandboxError::io("make the folder of port locks")(error)),
+    }
+    Ok(folder)
+}
+
+/// Opens a lock's file: for reading, which is enough, so that another user's can be had too.
+fn lock_file(path: &Path) -> io::Result<File> {
+    match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            File::options().write(true).create(true).truncate(false).open(path)
+        }
+        other => other,
+    }
+}
+
+/// The ports to choose from.
+fn range() -> (u16, u16) {
+    let text = fs::read_to_string(KERNEL_RANGE).unwrap_or_default();
+    outside(parse_range(&text).unwrap_or(USUAL_RANGE))
+}
+
+fn parse_range(text: &str) -> Option<(u16, u16)> {
+    let mut numbers = text.split_whitespace().map(str::parse);
+    match (numbers.next(), numbers.next()) {
+        (Some(Ok(low)), Some(Ok(high))) if low <= high => Some((low, high)),
+        _ => None,
+    }
+}
+
+/// The best range outside the kernel's, or all from [`LOWEST`] up where the kernel's leaves none.
+const fn outside((low, high): (u16, u16)) -> (u16, u16) {
+    if low >= LOWEST + FEWEST {
+        (LOWEST, low - 1)
+    } else if high <= u16::MAX - FEWEST {
+        (if high < LOWEST { LOWEST } else { high + 1 }, u16::MAX)
+    } else {
+        (LOWEST, u16::MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_lie_outside_the_kernels() {
+        let rows = [
+            ((32_768, 60_999), (20_000, 32_767)),
+            ((1_024, 60_999), (61_000, 65_535)),
+            ((1_024, 65_535), (20_000, 65_535)),
+            ((1_024, 10_000), (20_000, 65_535)),
+            ((20_500, 60_000), (60_001, 65_535)),
+        ];
+        for (kernel, ours) in rows {
+            assert_eq!(outside(kernel), ours, "{kernel:?}");
+        }
+    }
+
+    #[test]
+    fn reads_the_kernels_range() {
+        let rows =
+            [("32768\t60999\n", Some((32_768, 60_999))), ("", None), ("9 1", None), ("x 1", None)];
+        for (text, expected) in rows {
+            assert_eq!(parse_range(text), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_lease_keeps_its_port_from_others_until_it_is_dropped() {
+        let lease = Lease::any().unwrap();
+        assert!(Lease::exactly(lease.port()).is_err());
+        let other = Lease::any().unwrap();
+        assert_ne!(lease.port(), other.port());
+        let port = lease.port();
+        drop(lease);
+        assert_eq!(Lease::exactly(port).unwrap().port(), port);
+    }
+
+    #[test]
+    fn a_port_with_a_listener_is_not_taken() {
+        let lease = Lease::any().unwrap();
+        let port = lease.port();
+        drop(lease);
+        let _listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).unwrap();
+        assert!(Lease::exactly(port).is_err());
+    }
+}
