@@ -1,0 +1,63 @@
+//! What one may ask for on the command line.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use clap::Parser;
+
+/// Measures point selects through failsoft and HAProxy and directly, interleaved.
+#[derive(Clone, Debug, Parser)]
+pub(crate) struct Options {
+    /// How many rounds each peer gets at each number of connections; the median counts
+    #[arg(long, default_value = "5")]
+    pub(crate) rounds: NonZeroUsize,
+    /// How long a round is measured, after a warm-up
+    #[arg(long, default_value = "2", value_parser = seconds)]
+    pub(crate) seconds: f64,
+    /// Numbers of connections, each measured on its own
+    #[arg(long, value_delimiter = ',', default_value = "1,16,64")]
+    pub(crate) connections: Vec<NonZeroUsize>,
+    /// Threads of each proxy; the number of processors if not given
+    #[arg(long)]
+    pub(crate) threads: Option<NonZeroUsize>,
+    /// The failsoft to measure; the one beside this program if not given
+    #[arg(long, value_name = "FILE")]
+    pub(crate) failsoft: Option<PathBuf>,
+    /// The HAProxy to compare with
+    #[arg(long, value_name = "FILE", default_value = "haproxy")]
+    pub(crate) haproxy: PathBuf,
+    /// Also writes every round's numbers to this file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+}
+
+impl Options {
+    /// Threads of each proxy.
+    pub(crate) fn threads(&self) -> usize {
+        let processors = || std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+        self.threads.unwrap_or_else(processors).get()
+    }
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(seconds) if (0.1..=600.0).contains(&seconds) => Ok(seconds),
+        _ => Err("expected seconds from 0.1 to 600".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_are_read_and_refused() {
+        let parse = |line: &str| Options::try_parse_from(line.split_whitespace());
+        let options = parse("bench --rounds 3 --connections 2,8 --seconds 0.5").unwrap();
+        assert_eq!(options.connections.iter().map(|n| n.get()).collect::<Vec<_>>(), [2, 8]);
+        assert_eq!((options.rounds.get(), options.seconds), (3, 0.5));
+        for wrong in ["--rounds 0", "--connections 0", "--seconds 0", "--seconds NaN"] {
+            assert!(parse(&format!("bench {wrong}")).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! What is measured: the ways to reach the server, as a table.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+use std::{env, fs};
+
+use anyhow::{Context as _, bail};
+use tempfile::TempDir;
+use testkit::{Failsoft, Lease, Process, Server};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep};
+
+use crate::options::Options;
+
+/// How long a proxy may take until it can be connected to.
+const START_LIMIT: Duration = Duration::from_secs(10);
+/// The pause between two attempts.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// A kind of peer, and how to start it.
+pub(crate) struct Kind {
+    /// Its name in the table.
+    pub(crate) name: &'static str,
+    start: Start,
+}
+
+/// How a peer comes to be.
+enum Start {
+    Direct,
+    Haproxy,
+    Failsoft,
+}
+
+/// The columns of the table.
+pub(crate) const KINDS: &[Kind] = &[
+    Kind { name: DIRECT, start: Start::Direct },
+    Kind { name: FLOOR, start: Start::Haproxy },
+    Kind { name: OURS, start: Start::Failsoft },
+];
+/// No proxy at all: what latencies are compared with.
+pub(crate) const DIRECT: &str = "direct";
+/// The floor for a relay in user space: what ours is divided by.
+pub(crate) const FLOOR: &str = "HAProxy";
+/// Ours.
+pub(crate) const OURS: &str = "failsoft";
+
+/// A peer that runs. Dropping it ends its process.
+pub(crate) struct Peer {
+    name: &'static str,
+    version: String,
+    port: u16,
+    running: Running,
+}
+
+/// What has to live as long as a peer does.
+enum Running {
+    Nothing,
+    Failsoft(Box<Failsoft>),
+    // The process first: it must be gone before its folder.
+    Haproxy { process: Process, _folder: TempDir, _lease: Lease },
+}
+
+/// Starts all of them in front of one server.
+pub(crate) async fn start(server: &Server, options: &Options) -> anyhow::Result<Vec<Peer>> {
+    let mut peers = Vec::with_capacity(KINDS.len());
+    for kind in KINDS {
+        let peer = match kind.start {
+            Start::Direct => direct(kind.name, server),
+            Start::Haproxy => haproxy(kind.name, server, options).await?,
+            Start::Failsoft => failsoft(kind.name, server, options).await?,
+        };
+        peers.push(peer);
+    }
+    Ok(peers)
+}
+
+impl Peer {
+    /// Its name in the table.
+    pub(crate) const fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Which version of it runs.
+    pub(crate) fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// The loopback port to connect to.
+    pub(crate) const fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The process whose time is counted; none for the direct connection.
+    pub(crate) fn pid(&self) -> Option<u32> {
+        match &self.running {
+            Running::Nothing => None,
+            Running::Failsoft(failsoft) => Some(failsoft.pid()),
+            Running::Haproxy { process, .. } => Some(process.pid()),
+        }
+    }
+}
+
+fn direct(name: &'static str, server: &Server) -> Peer {
+    let version = server.program().version().to_owned();
+    Peer { name, version, port: server.port(), running: Running::Nothing }
+}
+
+async fn failsoft(name: &'static str, server: &Server, options: &Options) -> anyhow::Result<Peer> {
+    let program = match &options.failsoft {
+        Some(path) => path.clone(),
+        None => beside_us().context("where is failsoft?")?,
+    };
+    let version = version(&program, "--version").context(
+        "failsoft is not there; `cargo build --release -p failsoft -p failsoft-bench` builds both",
+    )?;
+    let running = Failsoft::config(&[("master", server.port())])
+        .with("health: {interval: 3s}")
+        .with(&format!("threads: {}", options.threads()))
+        .program(program)
+        .try_start()
+        .await
+        .map_err(anyhow::Error::msg)?;
+    Ok(Peer { name, version, port: running.port(), running: Running::Failsoft(Box::new(running)) })
+}
+
+async fn haproxy(name: &'static str, server: &Server, options: &Options) -> anyhow::Result<Peer> {
+    let version = version(&options.haproxy, "-v")
+        .context("HAProxy is not there; scripts/setup.sh installs it")?;
+    let lease = Lease::any()?;
+    let folder = tempfile::Builder::new().prefix("failsoft-bench-").tempdir()?;
+    let file = folder.path().join("haproxy.cfg");
+    fs::write(&file, haproxy_config(lease.port(), server.port(), options.threads()))?;
+    // In the foreground, as one process.
+    let command = [options.haproxy.clone().into(), "-db".into(), "-f".into(), file.into()];
+    let process = launch(&command, folder.path(), lease.port()).await?;
+    let port = lease.port();
+    Ok(Peer {
+        name,
+        version,
+        port,
+        running: Running::Haproxy { process, _folder: folder, _lease: lease },
+    })
+}
+
+fn haproxy_config(listen: u16, server: u16, threads: usize) -> String {
+    format!(
+        "global\n  nbthread {threads}\n  maxconn 1024\n\
+         defaults\n  mode tcp\n  timeout connect 5s\n  timeout client 1h\n  timeout server 1h\n\
+         listen mysql\n  bind 127.0.0.1:{listen}\n  server master 127.0.0.1:{server}\n"
+    )
+}
+
+/// Starts a proxy and waits until its port can be connected to.
+async fn launch(command: &[OsString], folder: &Path, port: u16) -> anyhow::Result<Process> {
+    let mut process = Process::start(command, folder, &folder.join("log"))?;
+    let deadline = Instant::now() + START_LIMIT;
+    while TcpStream::connect(("127.0.0.1", port)).await.is_err() {
+        if process.ended()?.is_some() || Instant::now() >= deadline {
+            bail!("{command:?} does not listen on port {port}:\n{}", process.log_tail());
+        }
+        sleep(PAUSE).await;
+    }
+    Ok(process)
+}
+
+/// The failsoft of the same build.
+fn beside_us() -> anyhow::Result<PathBuf> {
+    Ok(env::current_exe()?.with_file_name("failsoft"))
+}
+
+/// The first word with a digit and a dot in what a program says about itself.
+fn version(program: &Path, argument: &str) -> anyhow::Result<String> {
+    let output = Command::new(program)
+        .arg(argument)
+        .output()
+        .with_context(|| format!("cannot run {}", program.display()))?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    Ok(version_in(&text).unwrap_or("of unknown version").to_owned())
+}
+
+fn version_in(text: &str) -> Option<&str> {
+    text.split_whitespace()
+        .find(|word| word.starts_with(|first: char| first.is_ascii_digit()) && word.contains('.'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_versions() {
+        let rows = [
+            ("HAProxy version 2.6.12-1 2026/10/17 - https://haproxy.org/", Some("2.6.12-1")),
+            ("failsoft 0.1.0\n", Some("0.1.0")),
+            ("no such thing", None),
+        ];
+        for (text, expected) in rows {
+            assert_eq!(version_in(text), expected, "{text}");
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! From samples to a table.
+
+use std::fs;
+use std::num::NonZeroUsize;
+
+use serde::Serialize;
+use testkit::Server;
+
+use crate::load::Sample;
+use crate::options::Options;
+use crate::peers::{DIRECT, FLOOR, OURS, Peer};
+
+/// A number that is shown for each peer.
+pub(crate) struct Metric {
+    name: &'static str,
+    decimals: usize,
+    /// From the peer's own medians and those of the direct connection.
+    value: fn(&Sample, direct: Option<&Sample>) -> Option<f64>,
+}
+
+/// The lines of the table, for each number of connections.
+pub(crate) const METRICS: &[Metric] = &[
+    Metric { name: "statements per second", decimals: 0, value: |own, _| Some(own.per_second) },
+    Metric { name: "median latency, µs", decimals: 1, value: |own, _| Some(own.median_us) },
+    Metric {
+        name: "added median latency, µs",
+        decimals: 1,
+        value: |own, direct| own.cpu_us.and(direct).map(|direct| own.median_us - direct.median_us),
+    },
+    Metric { name: "processor time per statement, µs", decimals: 1, value: |own, _| own.cpu_us },
+];
+
+/// Everything a run showed.
+#[derive(Debug, Serialize)]
+pub(crate) struct Report {
+    machine: String,
+    command: String,
+    versions: Vec<(&'static str, String)>,
+    rows: Vec<Row>,
+}
+
+/// All samples at one number of connections.
+#[derive(Debug, Serialize)]
+pub(crate) struct Row {
+    connections: usize,
+    /// Samples by peer, in the peers' order.
+    samples: Vec<Vec<Sample>>,
+    /// Medians by peer, in the same order.
+    medians: Vec<Option<Sample>>,
+}
+
+impl Row {
+    /// From the samples by peer.
+    pub(crate) fn new(connections: usize, samples: Vec<Vec<Sample>>) -> Self {
+        let medians = samples.iter().map(|taken| median_sample(taken)).collect();
+        Self { connections, samples, medians }
+    }
+
+    /// One line of the table.
+    fn line(&self, metric: &Metric, names: &[&str]) -> String {
+        let median = |name: &str| {
+            let at = names.iter().position(|&one| one == name)?;
+            self.medians.get(at)?.as_ref()
+        };
+        let value = |name: &str| (metric.value)(median(name)?, median(DIRECT));
+        let show = |number: Option<f64>, decimals| match number {
+            Some(number) => format!("{number:.decimals$}"),
+            None => "–".to_owned(),
+        };
+        let ratio = value(OURS).zip(value(FLOOR)).map(|(ours, floor)| ours / floor);
+        let mut cells = vec![self.connections.to_string(), metric.name.to_owned()];
+        cells.extend(names.iter().map(|name| show(value(name), metric.decimals)));
+        cells.push(show(ratio, 2));
+        table_line(&cells)
+    }
+}
+
+impl Report {
+    /// From what was measured, and where.
+    pub(crate) fn new(server: &Server, peers: &[Peer], options: &Options, rows: Vec<Row>) -> Self {
+        let versions = peers.iter().map(|peer| (peer.name(), peer.version().to_owned())).collect();
+        let machine = format!(
+            "{} processors ({}), Linux {}, {} {}; proxies with {} threads each",
+            std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
+            model().unwrap_or_else(|| "of unknown model".to_owned()),
+            kernel(),
+            server.flavor(),
+            server.program().version(),
+            options.threads(),
+        );
+        Self { machine, command: command(options), versions, rows }
+    }
+
+    /// The table, with the machine and the command that makes it.
+    pub(crate) fn to_markdown(&self) -> String {
+        let names: Vec<_> = self.versions.iter().map(|&(name, _)| name).collect();
+        let mut text = format!("Machine: {}.\nCommand: `{}`.\n\n", self.machine, self.command);
+        let mut heads = vec!["connections".to_owned(), String::new()];
+        heads.extend(self.versions.iter().map(|(name, version)| match *name {
+            DIRECT => DIRECT.to_owned(),
+            name => format!("{name} {version}"),
+        }));
+        heads.push(format!("{OURS} / {FLOOR}"));
+        text.push_str(&table_line(&heads));
+        let rules = heads.iter().map(|head| if head.is_empty() { "---" } else { "---:" });
+        text.push_str(&table_line(&rules.collect::<Vec<_>>()));
+        for row in &self.rows {
+            text.extend(METRICS.iter().map(|metric| row.line(metric, &names)));
+        }
+        text
+    }
+}
+
+/// What makes this table again.
+fn command(options: &Options) -> String {
+    let connections: Vec<_> = options.connections.iter().map(ToString::to_string).collect();
+    let threads = options.threads.map_or_else(String::new, |count| format!(" --threads {count}"));
+    format!(
+        "make bench BENCH='--rounds {} --seconds {} --connections {}{threads}'",
+        options.rounds,
+        options.seconds,
+        connections.join(","),
+    )
+}
+
+/// A line of a Markdown table.
+fn table_line<T: AsRef<str>>(cells: &[T]) -> String {
+    cells.iter().fold("|".to_owned(), |line, cell| line + " " + cell.as_ref() + " |") + "\n"
+}
+
+/// The median of each number by itself.
+fn median_sample(samples: &[Sample]) -> Option<Sample> {
+    Some(Sample {
+        per_second: median(samples.iter().map(|sample| sample.per_second))?,
+        median_us: median(samples.iter().map(|sample| sample.median_us))?,
+        cpu_us: median(samples.iter().filter_map(|sample| sample.cpu_us)),
+    })
+}
+
+/// The middle, or what lies between the two in the middle.
+fn median(numbers: impl Iterator<Item = f64>) -> Option<f64> {
+    let mut sorted: Vec<f64> = numbers.collect();
+    sorted.sort_by(f64::total_cmp);
+    let upper = *sorted.get(sorted.len() / 2)?;
+    let lower = *sorted.get((sorted.len() - 1) / 2)?;
+    Some(f64::midpoint(lower, upper))
+}
+
+fn kernel() -> String {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    release.split('-').next().unwrap_or_default().trim().to_owned()
+}
+
+fn model() -> Option<String> {
+    let text = fs::read_to_string("/proc/cpuinfo").ok()?;
+    let line = text.lines().find(|line| line.starts_with("model name"))?;
+    Some(line.split_once(':')?.1.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample(per_second: f64, median_us: f64, cpu_us: Option<f64>) -> Sample {
+        Sample { per_second, median_us, cpu_us }
+    }
+
+    #[test]
+    fn medians_are_of_each_number_by_itself() {
+        let taken = [
+            sample(1.0, 30.0, Some(5.0)),
+            sample(3.0, 10.0, Some(7.0)),
+            sample(2.0, 20.0, Some(6.0)),
+        ];
+        assert_eq!(median_sample(&taken), Some(sample(2.0, 20.0, Some(6.0))));
+        assert_eq!(median_sample(&taken[..2]), Some(sample(2.0, 20.0, Some(6.0))));
+        assert_eq!(median_sample(&[]), None);
+    }
+
+    #[test]
+    fn the_table_shows_numbers_and_ratios() {
+        let rows = vec![Row::new(
+            16,
+            vec![
+                vec![sample(1000.0, 40.0, None)],
+                vec![sample(800.0, 70.0, Some(40.0))],
+                vec![sample(900.0, 55.0, Some(30.0))],
+            ],
+        )];
+        let report = Report {
+            machine: "M".to_owned(),
+            command: "C".to_owned(),
+            versions: vec![
+                (DIRECT, "10.11".to_owned()),
+                (FLOOR, "2.6".to_owned()),
+                (OURS, "0.1".to_owned()),
+            ],
+            rows,
+        };
+        let expected = "\
+Machine: M.
+Command: `C`.
+
+| connections |  | direct | HAProxy 2.6 | failsoft 0.1 | failsoft / HAProxy |
+| ---: | --- | ---: | ---: | ---: | ---: |
+| 16 | statements per second | 1000 | 800 | 900 | 1.12 |
+| 16 | median latency, µs | 40.0 | 70.0 | 55.0 | 0.79 |
+| 16 | added median latency, µs | – | 30.0 | 15.0 | 0.50 |
+| 16 | processor time per statement, µs | – | 40.0 | 30.0 | 0.75 |
+";
+        assert_eq!(report.to_markdown(), expected);
+    }
+}

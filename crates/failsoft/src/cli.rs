@@ -1,0 +1,101 @@
+//! The commands and their options.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// A MySQL proxy that goes read-only, rather than down, when the master is lost.
+#[derive(Debug, Parser)]
+#[command(version, arg_required_else_help = true, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the proxy, until SIGTERM or Ctrl-C.
+    Run(Run),
+    /// Check a configuration file, and tell everything that is wrong with it.
+    Check(Check),
+    /// Show what a running failsoft sees. Exits with 1 when a partition is read-only, and with 3
+    /// when failsoft does not answer.
+    Status(Status),
+    /// Tell what a statement is, where it would go, and what a client would get in read-only mode.
+    Explain(Explain),
+    /// Start a private master and replica with failsoft in front, to try it out.
+    Demo(Demo),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Run {
+    /// The configuration file [default: ./failsoft.yaml, then /etc/failsoft/failsoft.yaml]
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Check {
+    /// The configuration file
+    pub(crate) file: PathBuf,
+    /// Print the whole configuration, defaults included, without secrets
+    #[arg(long)]
+    pub(crate) show: bool,
+    /// Log in to every server as the health checks would, and tell which grants are missing
+    #[arg(long)]
+    pub(crate) connect: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Status {
+    /// Where failsoft's console is
+    #[arg(long, default_value = "http://127.0.0.1:9306", env = "FAILSOFT_URL")]
+    pub(crate) url: String,
+    /// Print the API's answer as it is
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Explain {
+    /// The statement, or several with semicolons between them
+    pub(crate) statement: String,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// The session's sql_mode has ANSI_QUOTES: "…" is a name
+    #[arg(long)]
+    pub(crate) ansi_quotes: bool,
+    /// The session's sql_mode has NO_BACKSLASH_ESCAPES: \ stands for itself
+    #[arg(long)]
+    pub(crate) no_backslash_escapes: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Demo {
+    /// Play the whole tale: writes flow, the master is killed, reads go on, it returns, writes flow
+    #[arg(long)]
+    pub(crate) story: bool,
+    /// Which servers to start [default: mariadb where there is one, else mysql]
+    #[arg(long, value_enum)]
+    pub(crate) flavor: Option<Flavor>,
+}
+
+/// A kind of database server.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub(crate) enum Flavor {
+    Mariadb,
+    Mysql,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,59 @@
+//! A MySQL proxy that degrades to read-only mode.
+//!
+//! This is the executable: its commands, and what connects the crates that do the work.
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a program for the command line; the crates that do the work print nothing"
+)]
+
+mod check;
+mod cli;
+mod demo;
+mod explain;
+mod http;
+mod limits;
+mod notify;
+mod run;
+mod status;
+mod wiring;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::cli::{Cli, Command};
+
+/// How a command ended, as scripts see it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Exit {
+    /// It did what was asked.
+    Done = 0,
+    /// It refused, or failed, or what it looked at is degraded.
+    Refused = 1,
+    /// It was asked for something that makes no sense: arguments, or a configuration file.
+    BadInput = 2,
+    /// failsoft does not answer.
+    Unreachable = 3,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Run(options) => run::run(&options),
+        Command::Check(options) => check::check(&options),
+        Command::Status(options) => status::status(&options),
+        Command::Explain(options) => explain::explain(&options),
+        Command::Demo(options) => demo::demo(&options),
+    };
+    done.unwrap_or_else(|error| {
+        eprintln!("failsoft: {error:#}");
+        Exit::Refused
+    })
+    .into()
+}

@@ -1,0 +1,206 @@
+//! Turns the configuration into what each crate needs to be told.
+
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use config::{Config, Database};
+use policy::health::HealthParams;
+use policy::route::Tried;
+use policy::topology::{Role, ServerName, ServerSpec, Topology};
+use proxy::settings as data;
+
+/// The name of the only partition.
+const PARTITION: &str = "default";
+
+/// What policy is told.
+///
+/// # Errors
+/// The configuration asks for what this version does not have.
+pub(crate) fn topology(config: &Config) -> anyhow::Result<Topology> {
+    let mut partitions: Vec<_> = config
+        .databases
+        .iter()
+        .filter(|db| !db.partition.is_empty())
+        .map(|db| &db.partition)
+        .collect();
+    partitions.sort();
+    partitions.dedup();
+    if partitions.len() > 1 {
+        bail!(
+            "several partitions are not available in this version; the configuration has {}",
+            partitions.len()
+        );
+    }
+    if config.databases.len() > Tried::CAPACITY {
+        bail!(
+            "{} databases are too many, {} are possible",
+            config.databases.len(),
+            Tried::CAPACITY
+        );
+    }
+    Ok(Topology {
+        servers: config.databases.iter().map(server).collect(),
+        partitions: vec![Arc::from(PARTITION)],
+        read_only: config.read_only,
+        master_may_replicate: config.master_may_replicate,
+        health: HealthParams { threshold: config.health.threshold },
+    })
+}
+
+fn server(database: &Database) -> ServerSpec {
+    ServerSpec {
+        name: ServerName::new(&database.key()),
+        role: match database.role {
+            config::Role::Master => Role::Master,
+            config::Role::Replica => Role::Replica,
+        },
+        partition: 0,
+        enabled: !database.disabled,
+        weight: database.weight,
+    }
+}
+
+/// What the control plane is told.
+///
+/// # Errors
+/// A server has no account for its checks.
+pub(crate) fn watching(config: &Config) -> anyhow::Result<control::Settings> {
+    let servers = config.databases.iter().map(|database| probe_target(config, database));
+    Ok(control::Settings {
+        servers: servers.collect::<anyhow::Result<_>>()?,
+        interval: config.health.interval,
+        timeout: config.health.timeout,
+    })
+}
+
+fn probe_target(config: &Config, database: &Database) -> anyhow::Result<control::ProbeTarget> {
+    let mut accounts = config.monitor.iter().chain(&database.account).chain(&config.users);
+    let account =
+        accounts.next().with_context(|| format!("no account checks {}", database.key()))?;
+    Ok(control::ProbeTarget {
+        host: database.host.clone(),
+        port: database.port,
+        user: account.name.clone(),
+        pass: account.pass.expose().to_owned(),
+        tls: control::Tls {
+            mode: match config.tls.servers {
+                config::ServerTls::Off => control::TlsMode::Off,
+                config::ServerTls::Preferred => control::TlsMode::Preferred,
+                config::ServerTls::Required => control::TlsMode::Required,
+                config::ServerTls::Verify => control::TlsMode::Verify,
+            },
+            ca: config.tls.ca.clone(),
+            client_certificate: config.tls.client_cert.clone(),
+        },
+    })
+}
+
+/// What the data plane is told.
+pub(crate) fn serving(config: &Config) -> data::Settings {
+    let server = |database: &Database| data::ServerSettings {
+        host: database.host.clone(),
+        port: database.port,
+        account: database.account.as_ref().map(account),
+    };
+    data::Settings {
+        listen: config.listen.iter().map(listen).collect(),
+        threads: config.threads,
+        servers: config.databases.iter().map(server).collect(),
+        accounts: config.users.iter().map(account).collect(),
+        connect_timeout: config.connect_timeout,
+        limits: data::Limits {
+            connections: config.limits.connections,
+            connections_per_user: config.limits.connections_per_user,
+            server_connections: config.limits.server_connections,
+            packet: usize::try_from(config.limits.packet).unwrap_or(usize::MAX),
+            login_timeout: config.limits.login_timeout,
+            idle_timeout: config.limits.idle_timeout,
+        },
+        tls_clients: client_tls(&config.tls),
+        tls_servers: data::ServerTls {
+            mode: match config.tls.servers {
+                config::ServerTls::Off => data::ServerTlsMode::Off,
+                config::ServerTls::Preferred => data::ServerTlsMode::Preferred,
+                config::ServerTls::Required => data::ServerTlsMode::Required,
+                config::ServerTls::Verify => data::ServerTlsMode::Verify,
+            },
+            ca: config.tls.ca.clone(),
+            client: config.tls.client_cert.clone(),
+        },
+        drain_timeout: config.drain_timeout,
+    }
+}
+
+fn listen(address: &config::Listen) -> data::Listen {
+    match address {
+        config::Listen::Tcp(address) => data::Listen::Tcp(address.clone()),
+        config::Listen::Unix(path) => data::Listen::Unix(path.clone()),
+    }
+}
+
+fn account(account: &config::Account) -> data::Account {
+    data::Account { name: account.name.clone(), password: account.pass.expose().to_owned() }
+}
+
+fn client_tls(tls: &config::Tls) -> data::ClientTls {
+    let on = |required| data::ClientTls::On { required, certificate: tls.cert_key.clone() };
+    match tls.clients {
+        config::ClientTls::Off => data::ClientTls::Off,
+        config::ClientTls::Preferred => on(false),
+        config::ClientTls::Required => on(true),
+    }
+}
+
+/// Settings of the file that this version accepts and does not act on yet.
+pub(crate) fn unavailable(config: &Config) -> Vec<&'static str> {
+    let settings = [
+        (config.admin.mysql.is_some(), "admin.mysql"),
+        (config.watch, "watch"),
+        (config.slow_statement.is_some(), "slow_statement"),
+    ];
+    settings.into_iter().filter(|(given, _)| *given).map(|(_, name)| name).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(databases: &str) -> Config {
+        let text = format!("defaults: {{user: app, pass: x}}\ndatabases:\n{databases}");
+        Config::parse("test.yaml", &text, &|_| None).unwrap()
+    }
+
+    #[test]
+    fn servers_keep_the_order_of_the_file() {
+        let config = config(
+            "- {host: b, role: replica, weight: 7}\n- {host: a, role: master}\n\
+             - {host: c, port: 3310, role: replica, disabled: true}\n",
+        );
+        let topology = topology(&config).unwrap();
+        let shown: Vec<_> = topology
+            .servers
+            .iter()
+            .map(|s| format!("{} {} {} {}", s.name, s.role, s.enabled, s.weight))
+            .collect();
+        let expected = ["b:3306 replica true 7", "a:3306 master true 1", "c:3310 replica false 1"];
+        assert_eq!(shown, expected);
+        let watched = watching(&config).unwrap();
+        let served = serving(&config);
+        for ((spec, probe), server) in
+            topology.servers.iter().zip(&watched.servers).zip(&served.servers)
+        {
+            assert_eq!(spec.name.as_str(), format!("{}:{}", probe.host, probe.port));
+            assert_eq!((&probe.host, probe.port), (&server.host, server.port));
+        }
+    }
+
+    #[test]
+    fn several_partitions_are_refused() {
+        let config = config(
+            "- {host: a, role: master, partition: [default]}\n\
+             - {host: b, role: master, partition: [blog]}\n",
+        );
+        let error = topology(&config).unwrap_err().to_string();
+        assert!(error.starts_with("several partitions are not available"), "{error}");
+    }
+}
