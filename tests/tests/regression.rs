@@ -1,0 +1,260 @@
+//! One test per bug, named after what went wrong.
+#![allow(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "tests panic, and are allowed to"
+)]
+
+use failsoft_tests::{PATIENCE, Stack, behind_a_link, cut, is_error, outcome, write_until_ok};
+use mysql_async::prelude::Queryable;
+use testkit::{Cut, Direction, Login, RawClient, execute, flavors, query_one, wait_until};
+
+async fn rows(stack: &Stack) -> Vec<i32> {
+    let mut direct = stack.direct(stack.pair.master.port()).await;
+    direct.query("SELECT id FROM t ORDER BY id").await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_packet_that_sets_and_writes_is_not_run_again_to_restore_the_session() {
+    for flavor in flavors() {
+        let (stack, link) = behind_a_link(flavor).await;
+        let mut session = stack.session().await;
+        execute(&mut session, "INSERT INTO t VALUES (2, 'once'); SET @x = 1").await;
+        cut(&link).await;
+        let told = outcome(&mut session, "SELECT @x").await;
+        assert!(is_error(&told, 1053, "08S01"), "{told}");
+        assert_eq!(rows(&stack).await, [1, 2]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_set_that_calls_a_function_which_writes_is_not_sent_again() {
+    for flavor in flavors() {
+        let (stack, link) = behind_a_link(flavor).await;
+        let mut session = stack.session().await;
+        execute(&mut session, "CREATE TABLE calls (n INT)").await;
+        let function = "CREATE FUNCTION f (n INT) RETURNS INT MODIFIES SQL DATA BEGIN \
+                        INSERT INTO calls VALUES (n); RETURN n; END";
+        execute(&mut session, function).await;
+        let statements = ["SET @a = f(0)", "BEGIN; SELECT f(1); COMMIT", "SELECT f(2)"];
+        for statement in statements {
+            let mut session = stack.session().await;
+            execute(&mut session, "SELECT 1").await;
+            link.cut_after(Direction::ToClient, 0, Cut::Reset);
+            let told = outcome(&mut session, statement).await;
+            assert!(is_error(&told, 1180, "08007"), "{statement}: {told}");
+            execute(&mut session, "SELECT 1").await;
+        }
+        // Only the answers were cut off, so each call comes to its end, once.
+        let calls = || async {
+            let mut direct = stack.direct(stack.pair.master.port()).await;
+            direct.query::<i32, _>("SELECT n FROM calls ORDER BY n").await.unwrap()
+        };
+        wait_until(PATIENCE, "three calls", || async { calls().await.len() >= 3 }).await;
+        assert_eq!(calls().await, [0, 1, 2]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_transaction_is_not_committed_by_other_words() {
+    for flavor in flavors() {
+        let (stack, link) = behind_a_link(flavor).await;
+        for commit in ["SET autocommit = 1", "BEGIN", "COMMIT; ROLLBACK", "CREATE TABLE x (a INT)"]
+        {
+            let mut session = stack.session().await;
+            execute(&mut session, "SET autocommit = 0").await;
+            execute(&mut session, "INSERT INTO t VALUES (2, 'lost')").await;
+            cut(&link).await;
+            let told = outcome(&mut session, commit).await;
+            assert!(is_error(&told, 1213, "40001"), "{commit}: {told}");
+            assert_eq!(outcome(&mut session, "ROLLBACK").await, "ok");
+            assert_eq!(rows(&stack).await, [1], "{commit}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_in_disguise_whose_answer_is_lost_is_not_called_rolled_back() {
+    for flavor in flavors() {
+        let (stack, link) = behind_a_link(flavor).await;
+        let commits =
+            ["SET autocommit = 1", "LOCK TABLES t READ", "COMMIT; SELECT LAST_INSERT_ID()"];
+        for (id, commit) in (2..).zip(commits) {
+            let mut session = stack.session().await;
+            execute(&mut session, "SET autocommit = 0").await;
+            execute(&mut session, &format!("INSERT INTO t VALUES ({id}, 'x')")).await;
+            link.cut_after(Direction::ToClient, 0, Cut::Reset);
+            let told = outcome(&mut session, commit).await;
+            assert!(is_error(&told, 1180, "08007"), "{commit}: {told}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_error_does_not_hide_whether_a_transaction_is_open() {
+    for flavor in flavors() {
+        let (stack, link) = behind_a_link(flavor).await;
+        // Opened before the error, in the same packet.
+        let mut session = stack.session().await;
+        let opened = "BEGIN; INSERT INTO t VALUES (2, 'lost'); SELECT nope";
+        assert!(outcome(&mut session, opened).await.starts_with("1054/"));
+        cut(&link).await;
+        // 1053 where the connection was cut before failsoft knew what the error left behind.
+        let told = outcome(&mut session, "COMMIT").await;
+        let honest = is_error(&told, 1213, "40001") || is_error(&told, 1053, "08S01");
+        assert!(honest, "{told}");
+        // Ended by the statement that failed: DDL commits first.
+        let mut session = stack.session().await;
+        execute(&mut session, "BEGIN").await;
+        execute(&mut session, "INSERT INTO t VALUES (3, 'kept')").await;
+        assert!(outcome(&mut session, "CREATE TABLE t (a INT)").await.starts_with("1050/"));
+        execute(&mut session, "SELECT 1").await;
+        link.cut_after(Direction::ToClient, 0, Cut::Reset);
+        let told = outcome(&mut session, "INSERT INTO t VALUES (4, 'unknown')").await;
+        assert!(is_error(&told, 1180, "08007"), "not called rolled back: {told}");
+        assert_eq!(rows(&stack).await[..2], [1, 3]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_schema_chosen_by_a_packet_that_fails_is_not_forgotten() {
+    for flavor in flavors() {
+        let (stack, link) = behind_a_link(flavor).await;
+        let mut session = stack.session().await;
+        execute(&mut session, "CREATE DATABASE app_b").await;
+        execute(&mut session, "CREATE TABLE app_b.t (id INT, v TEXT)").await;
+        let failed = outcome(&mut session, "USE app_b; SELECT nope").await;
+        assert!(failed.starts_with("1054/"), "{failed}");
+        cut(&link).await;
+        let told = outcome(&mut session, "INSERT INTO t VALUES (9, 'b')").await;
+        assert!(is_error(&told, 1053, "08S01"), "{told}");
+        assert_eq!(rows(&stack).await, [1]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_insert_id_is_not_written_as_zero() {
+    for flavor in flavors() {
+        let (stack, link) = behind_a_link(flavor).await;
+        let mut session = stack.session().await;
+        execute(&mut session, "CREATE TABLE auto (id INT PRIMARY KEY AUTO_INCREMENT)").await;
+        for statement in [
+            "INSERT INTO t VALUES (LAST_INSERT_ID(), 'child')",
+            "SELECT @@last_insert_id",
+            "SELECT @@identity",
+            "SELECT ROW_COUNT(), LAST_INSERT_ID()",
+        ] {
+            let mut session = stack.session().await;
+            execute(&mut session, "INSERT INTO auto VALUES ()").await;
+            cut(&link).await;
+            let told = outcome(&mut session, statement).await;
+            assert!(is_error(&told, 1053, "08S01"), "{statement}: {told}");
+            assert!(told.contains("LAST_INSERT_ID()"), "{told}");
+        }
+        let mut session = stack.session().await;
+        execute(&mut session, "SELECT SQL_CALC_FOUND_ROWS id FROM t LIMIT 1").await;
+        cut(&link).await;
+        let told = outcome(&mut session, "SELECT FOUND_ROWS()").await;
+        assert!(is_error(&told, 1053, "08S01"), "{told}");
+        assert_eq!(rows(&stack).await, [1]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_prepared_set_with_parameters_does_not_break_the_session() {
+    for flavor in flavors() {
+        let (stack, link) = behind_a_link(flavor).await;
+        let mut session = stack.session().await;
+        session.exec_drop("SET @a = ?", (7,)).await.unwrap();
+        assert_eq!(query_one::<i64>(&mut session, "SELECT @a").await, 7);
+        cut(&link).await;
+        let told = outcome(&mut session, "SELECT @a").await;
+        assert!(is_error(&told, 1053, "08S01"), "{told}");
+        assert_eq!(stack.failsoft.http_get("/rw").await.0, 200);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dropped_schema_does_not_lock_the_session_out() {
+    for flavor in flavors() {
+        let (stack, link) = behind_a_link(flavor).await;
+        let mut session = stack.session().await;
+        execute(&mut session, "CREATE DATABASE app_c").await;
+        execute(&mut session, "USE app_c").await;
+        execute(&mut session, "DROP DATABASE app_c").await;
+        cut(&link).await;
+        assert_eq!(query_one::<Option<String>>(&mut session, "SELECT DATABASE()").await, None);
+        execute(&mut session, "USE app").await;
+        execute(&mut session, "INSERT INTO t VALUES (2, 'back')").await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_clients_schema_does_not_make_the_master_unreachable() {
+    for flavor in flavors() {
+        let stack = Stack::start(flavor).await;
+        let mut session = stack.failsoft.conn(Some("mysql")).await.unwrap();
+        let told = outcome(&mut session, "SELECT 1").await;
+        assert!(is_error(&told, 1044, "42000"), "{told}");
+        let (code, text) = stack.failsoft.http_get("/rw").await;
+        assert_eq!(code, 200, "{text}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn preparing_a_write_in_read_only_mode_is_refused_in_our_words() {
+    for flavor in flavors() {
+        let mut stack = Stack::start(flavor).await;
+        let mut session = stack.session().await;
+        stack.pair.master.kill().unwrap();
+        match session.prep("INSERT INTO t VALUES (?, ?)").await {
+            Err(mysql_async::Error::Server(error)) => {
+                assert_eq!(error.code, 1290, "{}", error.message);
+                assert!(error.message.contains("(failsoft: partition default"), "{error}");
+            }
+            other => panic!("{:?}", other.map(|_| ())),
+        }
+        execute(&mut session, "SELECT 1").await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_variable_does_not_keep_a_session_on_its_replica_for_good() {
+    for flavor in flavors() {
+        let mut stack = Stack::start(flavor).await;
+        let mut session = stack.session().await;
+        stack.pair.master.kill().unwrap();
+        execute(&mut session, "SELECT @r := 1").await;
+        stack.pair.master.start_again().await.unwrap();
+        let mut fresh = stack.session().await;
+        write_until_ok(&mut fresh, "INSERT INTO t VALUES (2, 'fresh')").await;
+        let told = outcome(&mut session, "INSERT INTO t VALUES (3, 'x')").await;
+        assert!(is_error(&told, 1053, "08S01"), "{told}");
+        assert!(told.contains("its user variables; nothing was executed"), "{told}");
+        assert_eq!(rows(&stack).await, [1, 2]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_rest_of_a_file_is_not_taken_for_commands_when_the_server_is_lost() {
+    for flavor in flavors() {
+        let (stack, link) = behind_a_link(flavor).await;
+        let mut login = Login::new("app", "app-pass");
+        login.capabilities |= testkit::capability::LOCAL_FILES;
+        let mut client = RawClient::logged_in(stack.failsoft.port(), &login).await;
+        client.command(0x03, b"LOAD DATA LOCAL INFILE 'x' INTO TABLE app.t").await.unwrap();
+        let asked = client.read().await.unwrap();
+        assert_eq!(asked.payload[0], 0xfb, "{asked:?}");
+        cut(&link).await;
+        // Each line would be a command if it were read as one.
+        client.send(b"\x03INSERT INTO app.t VALUES (66, 'from the file')").await.unwrap();
+        client.send(b"\x03INSERT INTO app.t VALUES (67, 'from the file')").await.unwrap();
+        client.send(b"").await.unwrap();
+        let told = client.read().await.unwrap();
+        assert_eq!(told.error().map(|error| error.0), Some(1180), "{told:?}");
+        let frames = client.query("SELECT 41 + 1").await.unwrap();
+        assert!(frames.iter().any(|frame| frame.payload == b"\x0242"), "{frames:?}");
+        assert_eq!(rows(&stack).await, [1]);
+    }
+}
