@@ -1,0 +1,49 @@
+# What one does in this checkout. `make` alone lists it.
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+# Where rustup and Debian put what a bare path may lack.
+export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin:/usr/sbin:/sbin
+
+CARGO ?= cargo
+export CARGO_TERM_COLOR ?= auto
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+FAILSOFT := $(TARGET)/debug/failsoft
+
+.PHONY: help demo build test lint unit compose-test bench
+
+help: ## list the targets
+	@sed -n -E 's/^([a-z-]+):.*## (.*)/  make \1	\2/p' $(MAKEFILE_LIST) | expand -t 22
+
+demo: ## the whole tale in under a minute: private servers, the master lost, and back
+	@scripts/setup.sh demo
+	@$(MAKE) build
+	$(FAILSOFT) demo --story
+
+build: ## target/debug/failsoft
+	$(CARGO) build --workspace --bin failsoft
+
+test: ## everything that CI checks
+	scripts/setup.sh test
+	$(MAKE) lint
+	$(MAKE) unit
+	$(MAKE) compose-test
+
+lint: ## formatting and lints
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	if command -v cargo-deny >/dev/null; then $(CARGO) deny --offline check bans licenses sources; fi
+
+# The tests run the executable, so it is built first.
+unit: build ## tests of the workspace, end to end against real servers included
+	$(CARGO) test --workspace
+
+compose-test: ## the compose stack loses its master and gets it back; needs a docker engine
+	@tests/compose/run.sh
+
+bench: ## point selects through failsoft and HAProxy and directly, as ratios; BENCH='--rounds 3' passes options
+	@scripts/setup.sh test
+	$(CARGO) build --release -p failsoft -p failsoft-bench
+	$(TARGET)/release/failsoft-bench $(BENCH)

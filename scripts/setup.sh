@@ -1,0 +1,252 @@
+#!/usr/bin/env bash
+# Installs what the demo or the tests need and this machine lacks. Quick when there is nothing to do.
+#
+#   scripts/setup.sh demo    cargo, and one MariaDB or MySQL server
+#   scripts/setup.sh test    cargo, MariaDB, Oracle MySQL, haproxy; for docker-compose, where a
+#                            docker engine answers, docker-compose and debootstrap
+#
+# Packages come from the system's own apt sources. No service is started or enabled: the demo and
+# the tests run private servers. MySQL, which Debian has in unstable only, is unpacked into
+# ${FAILSOFT_CACHE:-~/.cache/failsoft}/mysql with the libraries it needs, beside the system and
+# without root. It says what it is about to do before it does it; where it may not, it prints the
+# command that would and exits 1.
+set -euo pipefail
+
+CACHE=${FAILSOFT_CACHE:-${HOME:?HOME is not set; set FAILSOFT_CACHE}/.cache/failsoft}
+PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
+KEYRING=/usr/share/keyrings/debian-archive-keyring.gpg
+# Of MySQL's programs, those that tests may use; the others would be 130 MB.
+KEEP_PROGRAMS='mysql mysqladmin mysqlbinlog mysqldump mysqlslap'
+
+say() { printf 'setup: %s\n' "$*"; }
+fail() {
+    printf 'setup: %s\n' "$@" >&2
+    exit 1
+}
+has() { command -v "$1" >/dev/null 2>&1; }
+
+# --- what is there ------------------------------------------------------------------------------
+
+has_mariadb() {
+    [ -n "${FAILSOFT_TEST_MARIADBD:-}" ] || has mariadbd || says_version mariadb mysqld
+}
+
+has_mysql() {
+    [ -n "${FAILSOFT_TEST_MYSQLD:-}" ] || says_version mysql mysqld || has_launcher
+}
+
+has_launcher() { "$CACHE/mysql/mysqld" --version >/dev/null 2>&1; }
+
+# Whether a program says that it is of this flavour; MariaDB installs a `mysqld` too.
+says_version() {
+    local flavor=$1 program=$2 version
+    version=$("$program" --version 2>/dev/null) || return 1
+    case $version in
+        *MariaDB*) [ "$flavor" = mariadb ] ;;
+        *) [ "$flavor" = mysql ] ;;
+    esac
+}
+
+has_compose() { has docker-compose || docker compose version >/dev/null 2>&1; }
+
+docker_answers() { has docker && timeout 5 docker info >/dev/null 2>&1; }
+
+# --- packages of the system ---------------------------------------------------------------------
+
+as_root() {
+    if [ "$(id -u)" = 0 ]; then "$@"; else sudo -n "$@"; fi
+}
+
+may_be_root() { [ "$(id -u)" = 0 ] || { has sudo && sudo -n true 2>/dev/null; }; }
+
+# Installs packages, the first argument being the reason.
+install() {
+    local reason=$1
+    shift
+    has apt-get || fail "$reason" "there is no apt-get here: install the equivalents of: $*"
+    may_be_root || fail "$reason" "this needs root; run: sudo apt-get install --no-install-recommends $*"
+    say "$reason: installing $* with apt-get"
+    as_root apt-get -qq update || say 'apt-get update failed; trying with what is known'
+    refuse_removals "$@"
+    without_services as_root env DEBIAN_FRONTEND=noninteractive \
+        apt-get -qq install -y --no-install-recommends "$@" >/dev/null
+}
+
+# A machine's own MySQL and MariaDB packages may exclude each other: never trade one for the other.
+refuse_removals() {
+    local removed
+    removed=$(apt-get -s install --no-install-recommends "$@" | sed -n 's/^Remv \([^ ]*\).*/\1/p')
+    [ -z "$removed" ] || fail "installing $* would remove" "$removed" 'decide that yourself, then run this again'
+}
+
+# Runs a command that installs packages while Debian's policy for services says: start none.
+without_services() {
+    local policy=/usr/sbin/policy-rc.d status=0
+    if [ -e "$policy" ]; then
+        "$@"
+        return
+    fi
+    printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null
+    as_root chmod 755 "$policy"
+    "$@" || status=$?
+    as_root rm -f "$policy"
+    return "$status"
+}
+
+install_mariadb() {
+    # The core packages have the programs and no service.
+    install "$1" mariadb-server-core mariadb-client-core
+}
+
+install_haproxy() {
+    install 'benchmarks compare with HAProxy' haproxy
+    if has systemctl; then as_root systemctl --quiet disable haproxy 2>/dev/null || true; fi
+}
+
+# --- MySQL, beside the system -------------------------------------------------------------------
+
+install_mysql() {
+    local reason='tests run against Oracle MySQL too, which is in Debian unstable'
+    if ! { has apt-get && has dpkg; }; then
+        fail "$reason" 'there is no apt-get here: install MySQL 8.4 or later and name it in FAILSOFT_TEST_MYSQLD'
+    fi
+    [ -e "$KEYRING" ] || install "$reason, whose signatures need Debian's keys" debian-archive-keyring
+    say "$reason: unpacking it into $CACHE/mysql (60 MB to download, 240 MB on disk)"
+    mkdir -p "$CACHE"
+    exec 9>"$CACHE/mysql.lock"
+    flock 9
+    if has_launcher; then return; fi
+    rm -rf "$CACHE/mysql.partial"
+    download_mysql "$CACHE/mysql.partial/apt"
+    unpack_mysql "$CACHE/mysql.partial/apt" "$CACHE/mysql.partial/root"
+    write_launchers "$CACHE/mysql.partial"
+    rm -rf "$CACHE/mysql.partial/apt" "$CACHE/mysql"
+    mv "$CACHE/mysql.partial" "$CACHE/mysql"
+    has_launcher || fail "MySQL does not run: $("$CACHE/mysql/mysqld" --version 2>&1)"
+    say "$("$CACHE/mysql/mysqld" --version)"
+}
+
+# Downloads MySQL and all it depends on, libc included, with an apt state of its own.
+download_mysql() {
+    local apt=$1 mirror
+    mkdir -p "$apt/state/lists/partial" "$apt/cache/archives/partial"
+    # Its helper scripts in Perl are not needed; a status that has Perl keeps it from coming.
+    cat >"$apt/status" <<EOF
+Package: perl
+Status: install ok installed
+Version: 999
+Architecture: $(dpkg --print-architecture)
+Multi-Arch: allowed
+Maintainer: none
+Description: none
+EOF
+    cat >"$apt/apt.conf" <<EOF
+Dir::State "$apt/state/";
+Dir::State::status "$apt/status";
+Dir::Cache "$apt/cache/";
+Dir::Etc::SourceList "$apt/sources.list";
+Dir::Etc::SourceParts "/dev/null";
+Dir::Etc::Preferences "/dev/null";
+Dir::Etc::PreferencesParts "/dev/null";
+APT::Sandbox::User "$(id -un)";
+APT::Install-Recommends "false";
+Acquire::Languages "none";
+Acquire::IndexTargets::deb::DEP-11::DefaultEnabled "false";
+EOF
+    mirrors=$({ printf '%s\n' "${FAILSOFT_MIRROR:-}" && system_mirror; } | awk 'NF && !seen[$0]++')
+    [ -n "$mirrors" ] || fail "the system's apt sources name no Debian mirror" \
+        "name one: FAILSOFT_MIRROR=http://HOST/debian"
+    for mirror in $mirrors; do
+        echo "deb [signed-by=$KEYRING] $mirror sid main" >"$apt/sources.list"
+        if private_apt "$apt" update && private_apt "$apt" install -y --download-only \
+            mysql-server-core mysql-client-core; then
+            return
+        fi
+        say "could not get MySQL from $mirror"
+    done
+    fail 'MySQL could not be downloaded; the output of apt-get is above'
+}
+
+private_apt() {
+    local apt=$1
+    shift
+    APT_CONFIG=$apt/apt.conf apt-get -qq -o Dpkg::Use-Pty=0 "$@" >"$apt/log" 2>&1 || {
+        cat "$apt/log" >&2
+        return 1
+    }
+}
+
+# The Debian mirror of the system's own sources, if it names one.
+system_mirror() {
+    find /etc/apt \( -name '*.list' -o -name '*.sources' \) \
+        -exec sed -n -e '/^\(deb\|URIs:\)/p' {} + 2>/dev/null |
+        grep -oE '[a-z+]+:/[^ ]+/debian/?( |$)' | head -n 1 | sed 's,/* *$,,' || true
+}
+
+# Unpacks the packages; no script of theirs is run.
+unpack_mysql() {
+    local apt=$1 root=$2 package program
+    mkdir -p "$root"
+    for package in "$apt"/cache/archives/*.deb; do
+        dpkg -x "$package" "$root"
+    done
+    rm -rf "$root"/usr/share/{doc,man,lintian,locale,perl5,bash-completion,bug,i18n}
+    for program in "$root"/usr/bin/*; do
+        case " $KEEP_PROGRAMS " in
+            *" ${program##*/} "*) ;;
+            *) rm -f "$program" ;;
+        esac
+    done
+}
+
+# Writes scripts that become the program, run by the loader that it was built for, so that it
+# needs no chroot and a signal to its process id reaches it.
+write_launchers() {
+    local folder=$1 loader program
+    loader=$(cd "$folder" && find root/usr/lib -name 'ld-linux*.so.*' | head -n 1)
+    [ -n "$loader" ] || fail 'the C library that was unpacked has no loader'
+    # shellcheck disable=SC2016 # the launcher expands it
+    launcher "$folder/mysqld" "$loader" usr/sbin/mysqld ' --basedir="$here/root/usr"'
+    for program in $KEEP_PROGRAMS; do
+        launcher "$folder/$program" "$loader" "usr/bin/$program" ''
+    done
+}
+
+# launcher FILE LOADER PROGRAM LAST-ARGUMENT: options such as --no-defaults have to stay first.
+launcher() {
+    cat >"$1" <<EOF
+#!/bin/sh
+here=\$(CDPATH='' cd -- "\$(dirname -- "\$0")" && pwd)
+exec "\$here/$2" --library-path "\$here/${2%/*}" "\$here/root/$3" "\$@"$4
+EOF
+    chmod 755 "$1"
+}
+
+# --- what to do ---------------------------------------------------------------------------------
+
+need_cargo() {
+    has cargo || [ -x "${CARGO_HOME:-${HOME:-}/.cargo}/bin/cargo" ] ||
+        fail 'cargo is missing: install Rust with rustup, see https://rustup.rs'
+}
+
+setup_demo() {
+    need_cargo
+    has_mariadb || has_mysql || install_mariadb 'the demo needs a database server'
+}
+
+setup_test() {
+    need_cargo
+    has_mariadb || install_mariadb 'tests run against MariaDB'
+    has_mysql || install_mysql
+    has haproxy || install_haproxy
+    if ! { has_compose && has debootstrap; } && docker_answers; then
+        has_compose || install 'tests start docker-compose.yml' docker-compose
+        has debootstrap || install 'images are built from a base made here where none can be pulled' debootstrap
+    fi
+}
+
+case ${1:-} in
+    demo) setup_demo ;;
+    test) setup_test ;;
+    *) fail 'usage: scripts/setup.sh demo|test' ;;
+esac
