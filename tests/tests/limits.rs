@@ -135,7 +135,7 @@ async fn connections_to_a_server_are_limited() {
 #[tokio::test(flavor = "multi_thread")]
 async fn packets_and_silence_are_limited() {
     for flavor in flavors() {
-        let yaml = "limits: {packet: 1MiB, idle_timeout: 5s}";
+        let yaml = "limits: {packet: 1MiB, idle_timeout: 10s}";
         let stack = start(flavor, yaml).await;
         let port = stack.failsoft.port();
         let fits = [b"SELECT LENGTH('", &vec![b'x'; (1 << 20) - 18][..], b"')"].concat();
@@ -172,7 +172,7 @@ async fn silence(stack: &Stack) {
     assert_eq!(quiet[1].value("SELECT 1").await, "1");
     assert!(quiet[2].query("BEGIN").await[0].is_ok());
     assert!(quiet[2].query("INSERT INTO t VALUES (50, 'silent')").await[0].is_ok());
-    assert_eq!(busy.query("SELECT SLEEP(8)").await.len(), 5, "a long statement is no silence");
+    assert_eq!(busy.query("SELECT SLEEP(14)").await.len(), 5, "a long statement is no silence");
     assert_eq!(busy.value("SELECT 'awake'").await, "awake");
     for wire in &mut quiet {
         let mut rest = Vec::new();

@@ -456,7 +456,7 @@ async fn sockets_and_stalls() {
         let folder = std::env::temp_dir();
         let socket = folder.join(format!("failsoft-logins-{}.sock", std::process::id()));
         let yaml = format!(
-            "listen: [\"127.0.0.1:{{listen}}\", \"unix:{}\"]\nlimits: {{login_timeout: 3s}}",
+            "listen: [\"127.0.0.1:{{listen}}\", \"unix:{}\"]\nlimits: {{login_timeout: 8s}}",
             socket.display()
         );
         let mut stack = start(flavor, &yaml).await;

@@ -152,6 +152,12 @@ async fn a_lost_insert_id_is_not_written_as_zero() {
             assert!(is_error(&told, 1053, "08S01"), "{statement}: {told}");
             assert!(told.contains("LAST_INSERT_ID()"), "{told}");
         }
+        // Lost while the question is on its way, it is the same loss.
+        let mut session = stack.session().await;
+        execute(&mut session, "INSERT INTO auto VALUES ()").await;
+        link.cut_after(Direction::ToClient, 0, Cut::Reset);
+        let told = outcome(&mut session, "SELECT LAST_INSERT_ID()").await;
+        assert!(is_error(&told, 1053, "08S01") && told.contains("LAST_INSERT_ID()"), "{told}");
         let mut session = stack.session().await;
         execute(&mut session, "SELECT SQL_CALC_FOUND_ROWS id FROM t LIMIT 1").await;
         cut(&link).await;

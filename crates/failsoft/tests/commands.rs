@@ -136,7 +136,7 @@ impl Running {
 
     /// Waits until `status` exits as wanted; returns what it printed.
     fn wait_for_status(&self, code: i32) -> String {
-        let deadline = Instant::now() + Duration::from_secs(20);
+        let deadline = Instant::now() + Duration::from_secs(60);
         loop {
             let (exit, output) = run(&["status", "--url", &self.url]);
             if exit == code {
@@ -170,7 +170,7 @@ fn run_serves_without_a_master_and_ends_when_told() {
     running.signal(rustix::process::Signal::HUP);
     running.signal(rustix::process::Signal::TERM);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let ended = runtime.block_on(running.process.wait(Duration::from_secs(5))).unwrap();
+    let ended = runtime.block_on(running.process.wait(Duration::from_secs(60))).unwrap();
     assert_eq!(ended.unwrap().code(), Some(0), "{}", running.log());
     // The log is JSON, as it goes to a file; every line is an object.
     for line in running.log().lines() {

@@ -16,7 +16,7 @@ use crate::{APP, MONITOR, Response, conn, http};
 /// What actions on the console need; the environment of every failsoft started here has it.
 pub const ADMIN_TOKEN: &str = "test-token";
 /// How long it may take until failsoft answers.
-const START_LIMIT: Duration = Duration::from_secs(20);
+const START_LIMIT: Duration = Duration::from_secs(60);
 /// How long it may take to leave after SIGTERM.
 const STOP_LIMIT: Duration = Duration::from_secs(30);
 /// The pause between two looks.
@@ -102,7 +102,8 @@ impl Config {
 
 impl Failsoft {
     /// A configuration for databases on loopback ports, each with its role, that checks them
-    /// often. `app` and `failsoft` are the sandbox's accounts.
+    /// often, and waits for those that answer longer than any busy machine needs. `app` and
+    /// `failsoft` are the sandbox's accounts.
     #[must_use]
     pub fn config(databases: &[(&str, u16)]) -> Config {
         let listed: String = databases
@@ -115,7 +116,8 @@ impl Failsoft {
              token_env: FAILSOFT_ADMIN_TOKEN\n\
              defaults: {{user: {}, pass: {}}}\n\
              monitor: {{user: {}, pass: {}}}\n\
-             health: {{interval: 500ms, threshold: 3, timeout: 1400ms}}\n\
+             health: {{interval: 250ms, threshold: 8, timeout: 1900ms}}\n\
+             connect_timeout: 10s\n\
              databases:\n{listed}",
             APP.user, APP.pass, MONITOR.user, MONITOR.pass
         );

@@ -312,6 +312,8 @@ async fn carry(mut client: TcpStream, shared: Arc<Shared>) {
         reset_on_drop(&client);
         reset_on_drop(&server);
     }
+    // Closed first, counted then: who sees the count has both ends told.
+    drop((client, server));
     shared.open.fetch_sub(1, Ordering::Relaxed);
 }
 

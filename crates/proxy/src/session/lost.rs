@@ -185,12 +185,16 @@ impl Session {
                 }
                 refusal::transaction_lost(&server, &loss.0)
             }
-            Fate::Interrupted => match &self.gone {
-                Some(Gone::State { server, cause, state }) if reply.sent == 0 => {
-                    refusal::state_lost(server, cause, state)
+            Fate::Interrupted => {
+                // With nothing delivered the client hears what it would have heard had the news
+                // come a moment before its statement.
+                if reply.sent == 0
+                    && let Some(flow) = self.answer_for_what_is_gone(request).await
+                {
+                    return Step::Answered(flow);
                 }
-                _ => refusal::result_interrupted(&server, &loss.0),
-            },
+                refusal::result_interrupted(&server, &loss.0)
+            }
             Fate::Unknown => {
                 self.settle_unknown(request.statement, &server, &loss.0);
                 self.outcome_unknown(request.statement, &server, &loss.0, connection)
