@@ -7,6 +7,7 @@
 //! * [`settings`] is what it has to be told; [`start`] starts it.
 //! * `listener` accepts, `login` lets in, `session` serves, `relay` copies.
 //! * `backend` is an open connection to a server: reaching it, logging in, restoring a session on it.
+//! * `registry` knows which session holds which connection, for `KILL`.
 //! * `refusal` is the only place where our errors become MySQL's.
 
 mod backend;
@@ -14,6 +15,7 @@ mod clock;
 mod listener;
 mod login;
 mod refusal;
+mod registry;
 mod relay;
 mod session;
 pub mod settings;

@@ -5,6 +5,7 @@
 //! version and the capabilities of the servers, as far as all of them have them.
 
 use std::io;
+use std::sync::Arc;
 
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use policy::view::View;
@@ -19,6 +20,7 @@ use wire::login::{Login, OPENING_LEN, Opening};
 use wire::status::{AUTOCOMMIT, put_ok};
 
 use crate::refusal;
+use crate::registry::Leash;
 use crate::settings::Account;
 use crate::stream::{Stream, read_login_packet};
 use crate::worker::{Admission, Worker};
@@ -38,8 +40,9 @@ pub(crate) struct Client {
     pub(crate) nonce: Nonce,
     /// The host it comes from.
     pub(crate) host: String,
-    pub(crate) id: u32,
     pub(crate) admission: Admission,
+    /// By which others end the session.
+    pub(crate) leash: Leash,
 }
 
 /// Why a client was not let in.
@@ -68,12 +71,12 @@ pub(crate) async fn login(
     host: String,
     admission: Admission,
 ) -> Result<Client, &'static str> {
-    let id = worker.shared.session_id();
-    match exchange(worker, &mut stream, &host, id).await {
+    match exchange(worker, &mut stream, &host, admission.id).await {
         Ok((login, account, nonce, sequence)) => {
             let mut admission = admission;
             let limit = worker.settings.limits.connections_per_user;
-            if !admission.belongs_to(&account.name, limit) {
+            let leash = Leash::new(worker.halt.child_token(), Arc::default());
+            if !admission.belongs_to(&account.name, limit, &leash) {
                 let what = format!("limits.connections_per_user is {limit}");
                 tell(&mut stream, sequence, &refusal::too_many_connections(&what)).await;
                 return Err("too_many");
@@ -91,8 +94,8 @@ pub(crate) async fn login(
                 attributes: login.attributes,
                 nonce,
                 host,
-                id,
                 admission,
+                leash,
             })
         }
         Err(LoginError::Io) => Err("error"),
@@ -202,7 +205,12 @@ fn greeting(worker: &Worker, offered: Capabilities, nonce: Nonce, id: u32) -> Gr
 
 /// The plugin of the greeting, which is the servers' own: clients are sure to have it.
 fn preferred(view: &View) -> Plugin {
-    if version(view).contains("MariaDB") { Plugin::NativePassword } else { Plugin::CachingSha2 }
+    if is_mariadb(view) { Plugin::NativePassword } else { Plugin::CachingSha2 }
+}
+
+/// Whether clients are told that they talk to MariaDB.
+pub(crate) fn is_mariadb(view: &View) -> bool {
+    version(view).contains("MariaDB")
 }
 
 /// What is said to clients before any server was seen.

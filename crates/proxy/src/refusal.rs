@@ -201,6 +201,32 @@ pub(crate) fn long_data_lost() -> ClientError {
     )
 }
 
+/// A `KILL` of what is not there.
+pub(crate) fn no_such_thread(id: u64) -> ClientError {
+    ClientError::new(1094, b"HY000", format!("Unknown thread id: {id}"))
+}
+
+/// A `KILL` of another account's session, which holds no connection that a server could be asked
+/// about.
+pub(crate) fn not_owner(id: u64) -> ClientError {
+    ClientError::new(1095, b"HY000", format!("You are not owner of thread {id}"))
+}
+
+/// A statement that ended itself, or a session on MySQL.
+pub(crate) fn interrupted_itself() -> ClientError {
+    ClientError::new(1317, b"70100", "Query execution was interrupted")
+}
+
+/// A session that ended itself, as MariaDB says it.
+pub(crate) fn killed_itself() -> ClientError {
+    ClientError::new(1927, b"70100", "Connection was killed")
+}
+
+/// A `KILL` that could not be brought to its server.
+pub(crate) fn cannot_kill(id: u64, server: &str, cause: &str) -> ClientError {
+    ClientError::new(1105, b"HY000", format!("Cannot kill {id}: {server} was not reached: {cause}"))
+}
+
 /// failsoft is about to stop.
 pub(crate) fn shutting_down() -> ClientError {
     ClientError::new(1053, b"08S01", "Server shutdown in progress (failsoft is stopping)")

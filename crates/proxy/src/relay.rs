@@ -1,12 +1,13 @@
 //! Copies a server's reply to the client.
 
+use std::task::{Poll, ready};
 use std::time::Instant;
 
-use bytes::Buf;
+use bytes::{Buf, BytesMut};
 use tokio::io::AsyncWriteExt;
 use wire::reply::{Progress, ReplyEnd, ReplyTracker};
 
-use crate::backend::{Backend, Loss};
+use crate::backend::{Backend, Loss, poll_read_into};
 use crate::clock::now;
 use crate::stream::Stream;
 
@@ -17,6 +18,8 @@ pub(crate) enum RelayError {
     Server(Loss),
     /// The client is lost.
     Client,
+    /// The client left while the server was at work on its command.
+    ClientLeft,
 }
 
 impl From<Loss> for RelayError {
@@ -49,6 +52,19 @@ pub(crate) struct Reply {
     pub(crate) after_file: bool,
     /// What the server sent is not the protocol, so where its packets end is not known.
     pub(crate) broken: bool,
+    /// Whether the client is still there.
+    pub(crate) presence: Presence,
+}
+
+/// Whether the client is still there while the server works.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Presence {
+    /// It matters: without the client nobody wants what the server does.
+    Needed,
+    /// What the server does is worth something without the client.
+    Optional,
+    /// It has left, and the server goes on.
+    Over,
 }
 
 /// `ER_OPTION_PREVENTS_STATEMENT`.
@@ -58,7 +74,8 @@ const OPTION_PREVENTS: u16 = 1290;
 /// that are in the buffer already.
 ///
 /// What arrived in one read goes out in one write. The next read waits for that write, so a slow
-/// client slows its server down and no reply is ever held in memory.
+/// client slows its server down and no reply is ever held in memory. Commands that the client sends
+/// meanwhile go to `input`, as far as there is room: only who reads sees the end of a connection.
 ///
 /// # Errors
 ///
@@ -66,11 +83,12 @@ const OPTION_PREVENTS: u16 = 1290;
 pub(crate) async fn relay(
     backend: &mut Backend,
     client: &mut Stream,
+    input: &mut BytesMut,
     reply: &mut Reply,
 ) -> Result<Turn, RelayError> {
     loop {
         if backend.buffer.is_empty() {
-            backend.read().await?;
+            read_watching(backend, client, input, &mut reply.presence).await?;
         }
         if reply.first_byte.is_none() {
             reply.first_byte = Some(now());
@@ -100,6 +118,31 @@ pub(crate) async fn relay(
             return Ok(turn);
         }
     }
+}
+
+/// Reads from the server while watching whether the client is there.
+async fn read_watching(
+    backend: &mut Backend,
+    client: &mut Stream,
+    input: &mut BytesMut,
+    presence: &mut Presence,
+) -> Result<(), RelayError> {
+    std::future::poll_fn(|cx| {
+        if let Poll::Ready(read) = backend.poll_read(cx) {
+            return Poll::Ready(read.map_err(RelayError::from));
+        }
+        while *presence != Presence::Over && input.len() < input.capacity() {
+            match ready!(poll_read_into(client, input, cx)) {
+                Ok(1..) => {}
+                Ok(0) | Err(_) if *presence == Presence::Needed => {
+                    return Poll::Ready(Err(RelayError::ClientLeft));
+                }
+                Ok(0) | Err(_) => *presence = Presence::Over,
+            }
+        }
+        Poll::Pending
+    })
+    .await
 }
 
 /// Whether the error at the end of `bytes` is about read_only: the same number stands for other

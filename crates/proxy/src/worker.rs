@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Report;
 use crate::backend::gate::Gate;
+use crate::registry::{Connection, Leash, Registry};
 use crate::settings::{Account, Settings};
 use crate::tls::Tls;
 
@@ -23,6 +24,7 @@ pub(crate) struct Shared {
     sessions_of_user: Mutex<HashMap<String, usize>>,
     backends: Vec<AtomicUsize>,
     next_id: AtomicU32,
+    pub(crate) registry: Registry,
 }
 
 /// Session ids start here. A server's own ids start at 1, so a `KILL` that names a session never
@@ -36,24 +38,25 @@ impl Shared {
             sessions_of_user: Mutex::default(),
             backends: (0..servers).map(|_| AtomicUsize::new(0)).collect(),
             next_id: AtomicU32::new(FIRST_ID),
+            registry: Registry::default(),
         }
     }
 
     /// An id for a new session.
-    pub(crate) fn session_id(&self) -> u32 {
+    fn session_id(&self) -> u32 {
         self.next_id.fetch_add(1, Ordering::Relaxed) | FIRST_ID & !1
     }
 
     /// Counts a client connection; none when there are `limit` already.
     pub(crate) fn admit(self: &Arc<Self>, limit: usize) -> Option<Admission> {
-        let admission = Admission { shared: Arc::clone(self), user: None };
+        let admission = Admission { shared: Arc::clone(self), id: self.session_id(), user: None };
         let before = self.sessions.fetch_add(1, Ordering::Relaxed);
         (before < limit).then_some(admission)
     }
 
     /// Counts a connection to a server; none when there are `limit` already (0 is no limit).
     pub(crate) fn admit_backend(self: &Arc<Self>, server: usize, limit: usize) -> Option<Slot> {
-        let slot = Slot { shared: Arc::clone(self), server };
+        let slot = Slot { shared: Arc::clone(self), server, held: None };
         let before = self.backends.get(server)?.fetch_add(1, Ordering::Relaxed);
         (limit == 0 || before < limit).then_some(slot)
     }
@@ -63,13 +66,15 @@ impl Shared {
 #[derive(Debug)]
 pub(crate) struct Admission {
     shared: Arc<Shared>,
+    /// failsoft's id of the session.
+    pub(crate) id: u32,
     user: Option<String>,
 }
 
 impl Admission {
-    /// Counts the connection for its account, and no longer for another; false when the account has
-    /// `limit` already (0 is no limit).
-    pub(crate) fn belongs_to(&mut self, user: &str, limit: usize) -> bool {
+    /// Counts the connection for its account, and no longer for another, and lets others find it;
+    /// false when the account has `limit` already (0 is no limit).
+    pub(crate) fn belongs_to(&mut self, user: &str, limit: usize, leash: &Leash) -> bool {
         self.leave();
         let mut users = self.shared.sessions_of_user.lock().unwrap_or_else(PoisonError::into_inner);
         let count = users.entry(user.to_owned()).or_default();
@@ -78,6 +83,7 @@ impl Admission {
         }
         *count += 1;
         drop(users);
+        self.shared.registry.enter(self.id, user, leash);
         self.user = Some(user.to_owned());
         true
     }
@@ -97,6 +103,7 @@ impl Admission {
 impl Drop for Admission {
     fn drop(&mut self) {
         self.leave();
+        self.shared.registry.leave(self.id);
         self.shared.sessions.fetch_sub(1, Ordering::Relaxed);
     }
 }
@@ -106,10 +113,23 @@ impl Drop for Admission {
 pub(crate) struct Slot {
     shared: Arc<Shared>,
     server: usize,
+    /// The session that holds it, and the server's id of it.
+    held: Option<(u32, u32)>,
+}
+
+impl Slot {
+    /// Lets others find the connection, with this id of the server's, as the session's.
+    pub(crate) fn held_by(&mut self, session: u32, id: u32) {
+        self.held = Some((session, id));
+        self.shared.registry.hold(session, Connection { server: self.server, id });
+    }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
+        if let Some((session, id)) = self.held {
+            self.shared.registry.release(session, Connection { server: self.server, id });
+        }
         if let Some(count) = self.shared.backends.get(self.server) {
             count.fetch_sub(1, Ordering::Relaxed);
         }

@@ -124,7 +124,7 @@ async fn connect(
         status,
         prepared: Default::default(),
         fence,
-        _counted: (slot, worker.metrics.connection(wanted.server)),
+        counted: (slot, worker.metrics.connection(wanted.server)),
     })
 }
 

@@ -82,13 +82,18 @@ pub(crate) struct Backend {
     pub(crate) prepared: HashMap<u32, u32>,
     /// Done when the server is given up.
     fence: Pin<Box<WaitForCancellationFutureOwned>>,
-    _counted: (Slot, ConnectionGuard),
+    counted: (Slot, ConnectionGuard),
 }
 
 impl Backend {
     /// Whether writes may go over it in this epoch.
     pub(crate) fn takes_writes(&self, epoch: u64) -> bool {
         self.epoch == Some(epoch)
+    }
+
+    /// Lets others find the connection as this session's.
+    pub(crate) fn held_by(&mut self, session: u32) {
+        self.counted.0.held_by(session, self.id);
     }
 
     /// Reads what is there into the buffer; waits until something is.
@@ -100,7 +105,8 @@ impl Backend {
         std::future::poll_fn(|cx| self.poll_read(cx)).await
     }
 
-    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Loss>> {
+    /// Reads what is there into the buffer.
+    pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Loss>> {
         if self.fence.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Err(Loss("it failed its health checks".to_owned())));
         }

@@ -113,6 +113,19 @@ pub(crate) async fn lock(
     Ok(())
 }
 
+/// Runs a statement that has no rows.
+pub(crate) async fn run(
+    backend: &mut Backend,
+    sql: &[u8],
+    deprecate_eof: bool,
+) -> Result<(), RestoreError> {
+    let mut bytes = Vec::new();
+    put_packet(&mut bytes, 0, &[&[command::QUERY], sql].concat());
+    backend.send(&bytes, &mut 0).await?;
+    swallow(backend, ReplyKind::Results, deprecate_eof).await?;
+    Ok(())
+}
+
 /// Asks for the status flags.
 pub(crate) async fn status(
     backend: &mut Backend,

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use policy::session::Pins;
-use sql::{Dialect, Effects, Kind, Statement};
+use sql::{Dialect, Effects, KillTarget, Kind, Statement};
 use wire::attributes::text_at;
 use wire::capabilities::Capabilities;
 use wire::command::{self, Command, ReplyKind};
@@ -51,6 +51,7 @@ impl Session {
             command::SET_OPTION => self.set_option(known).await,
             command::RESET_CONNECTION => self.reset_connection(known).await,
             command::CHANGE_USER => self.change_user().await,
+            command::PROCESS_KILL => self.process_kill().await,
             _ => self.other(known).await,
         }
     }
@@ -63,6 +64,11 @@ impl Session {
                 return Flow::End;
             }
         };
+        if statement.effects.contains(Effects::KILL)
+            && let Some(flow) = self.kill_by_text().await
+        {
+            return flow;
+        }
         let request = Request {
             code: command::QUERY,
             reply: ReplyKind::Results,
@@ -84,14 +90,34 @@ impl Session {
         may_have_attributes: bool,
     ) -> Result<(Statement, Option<Vec<u8>>), String> {
         let payload = self.whole_payload();
-        let attributes = may_have_attributes
-            && self.client.capabilities.contains(Capabilities::QUERY_ATTRIBUTES);
-        let at = if attributes { text_at(&payload).map_err(|e| e.to_string())? } else { 1 };
-        let sql = payload.get(at..).unwrap_or_default();
+        let sql = payload.get(self.text_at(may_have_attributes, &payload)?..).unwrap_or_default();
         let no_backslashes = self.status & NO_BACKSLASH_ESCAPES != 0;
         let statement = classify(sql, self.carried.unsafe_charset, no_backslashes);
         let text = statement.effects.intersects(NEED_TEXT).then(|| sql.to_vec());
         Ok((statement, text))
+    }
+
+    /// Where the statement's text begins in a command's payload.
+    fn text_at(&self, may_have_attributes: bool, payload: &[u8]) -> Result<usize, String> {
+        let attributes = may_have_attributes
+            && self.client.capabilities.contains(Capabilities::QUERY_ATTRIBUTES);
+        if attributes { text_at(payload).map_err(|e| e.to_string()) } else { Ok(1) }
+    }
+
+    /// Whose end the statement of the present command asks for, if it is a `KILL`.
+    pub(super) fn kill_target(&self) -> Option<KillTarget> {
+        let payload = self.whole_payload();
+        let sql = payload.get(self.text_at(true, &payload).ok()?..)?;
+        sql::kill_target(sql, self.dialect())
+    }
+
+    /// How the session's statements are to be read.
+    fn dialect(&self) -> Dialect {
+        Dialect {
+            no_backslash_escapes: self.status & NO_BACKSLASH_ESCAPES != 0,
+            unsafe_charset: self.carried.unsafe_charset,
+            ..Dialect::default()
+        }
     }
 
     /// The command's payload; only one of several frames is copied.
@@ -110,11 +136,7 @@ impl Session {
     /// A text is only ever kept to be run again if it is one `SET` of the session and nothing else.
     pub(super) fn note_text(&mut self, statement: Statement, text: &[u8], pins: Pins) -> Pins {
         let effects = statement.effects;
-        let dialect = Dialect {
-            no_backslash_escapes: self.status & NO_BACKSLASH_ESCAPES != 0,
-            unsafe_charset: self.carried.unsafe_charset,
-            ..Dialect::default()
-        };
+        let dialect = self.dialect();
         if effects.contains(Effects::SEVERAL) || statement.class.kind != Kind::Session {
             return pins.with(Pins::SESSION_VARIABLE);
         }
@@ -400,7 +422,7 @@ impl Session {
             }
         };
         let limit = self.worker.settings.limits.connections_per_user;
-        if !self.client.admission.belongs_to(&account.name, limit) {
+        if !self.client.admission.belongs_to(&account.name, limit, &self.client.leash) {
             let what = format!("limits.connections_per_user is {limit}");
             self.tell_as(sequence, &refusal::too_many_connections(&what)).await;
             return Flow::End;

@@ -38,7 +38,12 @@ impl Session {
         let Some(backend) = self.backend.take() else { return };
         let server = self.server_name(backend.server);
         let (cause, in_transaction) = (loss.0.clone(), self.in_transaction());
-        tracing::debug!(session = self.client.id, server, cause, "connection to a server lost");
+        tracing::debug!(
+            session = self.client.admission.id,
+            server,
+            cause,
+            "connection to a server lost"
+        );
         if !self.pins.is_empty() {
             let state = self.pins.words();
             self.gone = Some(Gone::State { server, cause, state });
@@ -161,7 +166,7 @@ impl Session {
                 pinned: !self.pins.is_empty(),
                 writable: wrote,
                 delivered: reply.sent > 0,
-                retried: request.retried,
+                retried: request.retried || self.client.leash.is_condemned(),
             },
         );
         self.lose(loss);
@@ -280,7 +285,7 @@ impl Session {
 }
 
 /// The effects that end an open transaction by committing it.
-const ENDING: Effects = Effects::COMMIT
+pub(super) const ENDING: Effects = Effects::COMMIT
     .union(Effects::BEGIN)
     .union(Effects::IMPLICIT_COMMIT)
     .union(Effects::AUTOCOMMIT);
@@ -329,7 +334,7 @@ struct Circumstances {
     writable: bool,
     /// A part of the reply went to the client.
     delivered: bool,
-    /// It was sent twice already.
+    /// It must not be sent again: it was sent twice already, or is being killed.
     retried: bool,
 }
 

@@ -7,11 +7,13 @@
 //! * [`state`] is what can be given to another server.
 //! * `statement` brings one command to a server and its reply back.
 //! * `lost` says what becomes of it when the server is lost on the way.
+//! * `kill` ends what this or another session runs.
 //! * `note` remembers what a statement did to the session, `file` passes `LOAD DATA LOCAL` on.
 //! * `commands` has what is particular to each command.
 
 mod commands;
 mod file;
+mod kill;
 mod lost;
 mod note;
 mod prepared;
@@ -72,6 +74,7 @@ pub(crate) struct Session {
     answered: Option<Instant>,
     idle: Pin<Box<Sleep>>,
     drain: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// Done when the session is to end: failsoft ends, or somebody killed it.
     halt: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
@@ -94,7 +97,7 @@ enum Event {
     Lost(Loss),
     /// Idle sessions are to end.
     Drain,
-    /// All sessions are to end.
+    /// The session is to end.
     Halt,
     /// It was silent for too long.
     Silent,
@@ -117,7 +120,7 @@ impl Session {
         let carried = Carried::new(client.capabilities, client.collation, client.schema.clone());
         let idle = Box::pin(tokio::time::sleep(worker.settings.limits.idle_timeout));
         let drain = Box::pin(worker.drain.clone().cancelled_owned());
-        let halt = Box::pin(worker.halt.clone().cancelled_owned());
+        let halt = Box::pin(client.leash.end.clone().cancelled_owned());
         Self {
             worker,
             client,

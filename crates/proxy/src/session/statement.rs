@@ -7,12 +7,13 @@ use std::time::Duration;
 use policy::route::{Access, Decision, Held, Refusal, Tried, route};
 use policy::session::Pins;
 use policy::view::{Partition, View};
-use sql::{Kind, Statement};
+use sql::{Effects, Kind, Statement};
 use telemetry::Target;
 use wire::command::{self, ReplyKind};
 use wire::error::{ClientError, ServerError};
 use wire::reply::{ReplyEnd, ReplyTracker};
 
+use super::lost::ENDING;
 use super::{Flow, Session};
 use crate::Report;
 use crate::backend::connect::{self, Wanted};
@@ -20,7 +21,7 @@ use crate::backend::restore::{RestoreError, restore, within};
 use crate::backend::{Backend, ConnectError, Loss};
 use crate::clock::now;
 use crate::refusal;
-use crate::relay::{RelayError, Reply, Turn, relay};
+use crate::relay::{Presence, RelayError, Reply, Turn, relay};
 
 /// A command that wants a server.
 #[derive(Clone, Copy, Debug)]
@@ -195,7 +196,7 @@ impl Session {
         })
     }
 
-    fn route(&self, kind: Kind, partition: &Partition, tried: Tried) -> Decision {
+    pub(super) fn route(&self, kind: Kind, partition: &Partition, tried: Tried) -> Decision {
         let held = self.backend.as_ref().map(|backend| Held {
             server: backend.server,
             writes: backend.takes_writes(partition.epoch),
@@ -203,7 +204,7 @@ impl Session {
         let session = policy::route::Session {
             held,
             tied: self.in_transaction() || !self.pins.is_empty(),
-            spread: self.client.id.into(),
+            spread: self.client.admission.id.into(),
             tried,
         };
         route(kind, &session, partition)
@@ -276,6 +277,19 @@ impl Session {
         }
     }
 
+    /// Whether a statement is worth going on with once its client has left. Clients send a write and
+    /// leave, and a server by itself comes to its end; but what can leave nothing behind only holds
+    /// up others.
+    fn presence(&self, request: &Request) -> Presence {
+        let statement = request.statement;
+        let undone = self.in_transaction()
+            && !statement.effects.intersects(ENDING)
+            && statement.class.kind != Kind::Commit;
+        let reads = matches!(statement.class.kind, Kind::Read | Kind::OwnRead | Kind::LockingRead)
+            && !statement.effects.intersects(Effects::UNKNOWN_FUNCTION.union(Effects::SEVERAL));
+        if undone || reads { Presence::Needed } else { Presence::Optional }
+    }
+
     /// Whether nothing that the session can be expected to do sets it free from its server.
     fn is_stuck(&self) -> bool {
         let passing =
@@ -304,6 +318,7 @@ impl Session {
         let mut backend = self.open(server, epoch).await?;
         let limit = self.worker.settings.connect_timeout;
         within(limit, restore(&mut backend, &self.carried, access)).await?;
+        backend.held_by(self.client.admission.id);
         self.carried.schema_is_known = true;
         if self.carried.settings.is_empty() {
             self.set_status(backend.status);
@@ -354,6 +369,7 @@ impl Session {
             read_only: false,
             after_file: false,
             broken: false,
+            presence: self.presence(request),
         };
         let Some(backend) = &mut self.backend else { return Step::Again { sent: false } };
         let bytes = self.input.get(..self.command_len).unwrap_or_default();
@@ -377,6 +393,10 @@ impl Session {
                 Step::Done(end)
             }
             Err(RelayError::Client) => Step::Answered(Flow::End),
+            Err(RelayError::ClientLeft) => {
+                self.kill_what_runs().await;
+                Step::Answered(Flow::End)
+            }
             Err(RelayError::Server(loss)) => self.lost_in_flight(request, &reply, &loss).await,
         }
     }
@@ -393,7 +413,8 @@ impl Session {
             let Some(backend) = &mut self.backend else {
                 return Err(Loss("there is no connection".to_owned()).into());
             };
-            match relay(backend, &mut self.client.stream, reply).await? {
+            let (client, input) = (&mut self.client.stream, &mut self.input);
+            match relay(backend, client, input, reply).await? {
                 Turn::Reply(end) => return Ok(end),
                 Turn::File => {
                     let sent = self.send_file().await;
@@ -468,6 +489,6 @@ fn is_bad_schema(error: &ConnectError) -> bool {
 }
 
 /// A server's error, to be told to the client as it is.
-pub(crate) fn verbatim(error: &ServerError) -> ClientError {
+pub(super) fn verbatim(error: &ServerError) -> ClientError {
     ClientError { code: error.code, sql_state: error.sql_state, message: error.message.clone() }
 }

@@ -1,0 +1,142 @@
+//! Which sessions there are and which connections to servers they hold: whom a `KILL` means.
+//!
+//! Clients know two ids: failsoft's, from the greeting, and those of the servers, from
+//! `CONNECTION_ID()` and `SHOW PROCESSLIST`. Both lead here.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio_util::sync::CancellationToken;
+
+/// A connection to a server, as `KILL` names it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Connection {
+    /// The server, an index into the view's servers.
+    pub(crate) server: usize,
+    /// The server's id of the connection.
+    pub(crate) id: u32,
+}
+
+/// How a session is ended from outside.
+#[derive(Clone, Debug)]
+pub(crate) struct Leash {
+    /// Cancelled when the session is to end.
+    pub(crate) end: CancellationToken,
+    condemned: Arc<AtomicBool>,
+}
+
+impl Leash {
+    pub(crate) const fn new(end: CancellationToken, condemned: Arc<AtomicBool>) -> Self {
+        Self { end, condemned }
+    }
+
+    /// Whether somebody is killing what the session runs: it must not be run again elsewhere.
+    pub(crate) fn is_condemned(&self) -> bool {
+        self.condemned.load(Ordering::Relaxed)
+    }
+
+    /// Sets whether somebody is.
+    pub(crate) fn condemn(&self, condemned: bool) {
+        self.condemned.store(condemned, Ordering::Relaxed);
+    }
+}
+
+/// A session, as others see it.
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
+    /// failsoft's id of it.
+    pub(crate) session: u32,
+    /// The name of its account.
+    pub(crate) account: String,
+    /// The connection that it holds.
+    pub(crate) connection: Option<Connection>,
+    pub(crate) leash: Leash,
+}
+
+/// All sessions that were let in.
+#[derive(Debug, Default)]
+pub(crate) struct Registry(Mutex<HashMap<u32, Entry>>);
+
+impl Registry {
+    fn entries(&self) -> MutexGuard<'_, HashMap<u32, Entry>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes note of a session, or of its new account.
+    pub(crate) fn enter(&self, session: u32, account: &str, leash: &Leash) {
+        let account = account.to_owned();
+        let mut entries = self.entries();
+        let connection = entries.get(&session).and_then(|entry| entry.connection);
+        let entry = Entry { session, account, connection, leash: leash.clone() };
+        entries.insert(session, entry);
+    }
+
+    /// Takes note that a session is over.
+    pub(crate) fn leave(&self, session: u32) {
+        self.entries().remove(&session);
+    }
+
+    /// Takes note that a session holds a connection from now on.
+    pub(crate) fn hold(&self, session: u32, connection: Connection) {
+        if let Some(entry) = self.entries().get_mut(&session) {
+            entry.connection = Some(connection);
+        }
+    }
+
+    /// Takes note that a connection is closed. The session may hold another by now.
+    pub(crate) fn release(&self, session: u32, connection: Connection) {
+        if let Some(entry) = self.entries().get_mut(&session)
+            && entry.connection == Some(connection)
+        {
+            entry.connection = None;
+        }
+    }
+
+    /// The session with this id of failsoft's.
+    pub(crate) fn session(&self, id: u32) -> Option<Entry> {
+        self.entries().get(&id).cloned()
+    }
+
+    /// The sessions that hold a connection with this id, whichever server's.
+    pub(crate) fn holders(&self, id: u32) -> Vec<Entry> {
+        let holds = |entry: &&Entry| entry.connection.is_some_and(|held| held.id == id);
+        self.entries().values().filter(holds).cloned().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn leash() -> Leash {
+        Leash::new(CancellationToken::new(), Arc::default())
+    }
+
+    #[test]
+    fn sessions_are_found_by_either_id() {
+        let registry = Registry::default();
+        let [old, new] = [(0, 7), (1, 7)].map(|(server, id)| Connection { server, id });
+        registry.enter(1, "app", &leash());
+        registry.enter(2, "other", &leash());
+        assert!(registry.holders(7).is_empty());
+        registry.hold(1, old);
+        registry.hold(2, new);
+        let mut holders: Vec<u32> = registry.holders(7).iter().map(|entry| entry.session).collect();
+        holders.sort_unstable();
+        assert_eq!(holders, [1, 2]);
+        // The old connection is closed after the session took another.
+        registry.hold(1, new);
+        registry.release(1, old);
+        let entry = registry.session(1);
+        assert_eq!(entry.and_then(|entry| entry.connection), Some(new));
+        // A new account keeps what is held.
+        registry.enter(1, "root", &leash());
+        let entry = registry.session(1);
+        assert_eq!(entry.as_ref().and_then(|entry| entry.connection), Some(new));
+        assert_eq!(entry.map(|entry| entry.account).as_deref(), Some("root"));
+        registry.release(1, new);
+        registry.leave(2);
+        assert!(registry.holders(7).is_empty() && registry.session(2).is_none());
+    }
+}
