@@ -168,6 +168,21 @@ async fn a_lost_insert_id_is_not_written_as_zero() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_variable_that_a_procedure_set_is_not_read_as_null() {
+    for flavor in flavors() {
+        let (stack, link) = behind_a_link(flavor).await;
+        let mut session = stack.session().await;
+        execute(&mut session, "CREATE PROCEDURE p () SET @hidden = 7").await;
+        execute(&mut session, "CALL p()").await;
+        cut(&link).await;
+        execute(&mut session, "SELECT 'a@b', @@port").await;
+        let told = outcome(&mut session, "SELECT @hidden").await;
+        assert!(is_error(&told, 1053, "08S01"), "{told}");
+        assert!(told.contains("the user variables that its procedures may have set"), "{told}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_prepared_set_with_parameters_does_not_break_the_session() {
     for flavor in flavors() {
         let (stack, link) = behind_a_link(flavor).await;

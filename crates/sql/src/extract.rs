@@ -141,6 +141,18 @@ pub fn use_target(sql: &[u8], dialect: Dialect) -> Option<Vec<u8>> {
     target
 }
 
+/// Whether a packet mentions a user variable.
+#[must_use]
+pub fn mentions_user_variable(sql: &[u8], dialect: Dialect) -> bool {
+    let mut found = false;
+    each_statement(sql, dialect, |cursor| {
+        while !cursor.is_at_end() {
+            found |= cursor.bump().kind == TokenKind::Variable;
+        }
+    });
+    found
+}
+
 /// Whose end a `KILL` asks for; `None` if there is no `KILL` in the packet.
 #[must_use]
 pub fn kill_target(sql: &[u8], dialect: Dialect) -> Option<KillTarget> {
@@ -189,7 +201,8 @@ fn each_statement<'a>(sql: &'a [u8], dialect: Dialect, mut each: impl FnMut(&mut
 
 #[cfg(test)]
 mod tests {
-    use super::{Assignment, KillTarget, assignments, kill_target, use_target};
+    use super::{Assignment, KillTarget};
+    use super::{assignments, kill_target, mentions_user_variable, use_target};
     use crate::Dialect;
 
     const PLAIN: Dialect =
@@ -276,6 +289,19 @@ mod tests {
         ] {
             let target = use_target(sql.as_bytes(), PLAIN);
             assert_eq!(target.as_deref(), expected.map(str::as_bytes), "{sql}");
+        }
+    }
+
+    #[test]
+    fn user_variables_are_seen() {
+        for (sql, expected) in [
+            ("SELECT @a", true),
+            ("SELECT 1; SELECT b FROM t WHERE c = @`d`", true),
+            ("SELECT @@a, @@session.b", false),
+            ("SELECT 'a@b', `c@d` -- @e", false),
+            ("", false),
+        ] {
+            assert_eq!(mentions_user_variable(sql.as_bytes(), PLAIN), expected, "{sql}");
         }
     }
 

@@ -30,7 +30,9 @@ mod tables;
 mod token;
 
 pub use effects::Effects;
-pub use extract::{Assignment, KillTarget, assignments, kill_target, use_target};
+pub use extract::{
+    Assignment, KillTarget, assignments, kill_target, mentions_user_variable, use_target,
+};
 
 /// How the session's settings change the way its statements are read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -11,6 +11,7 @@ use wire::frame::{HEADER_LEN, join_frames};
 use wire::login::ChangeUser;
 use wire::status::{AUTOCOMMIT, NO_BACKSLASH_ESCAPES, put_eof};
 
+use super::memory::Memory;
 use super::state::{Carried, classify, command_statement};
 use super::statement::{Request, Served};
 use super::{Flow, Session};
@@ -112,7 +113,7 @@ impl Session {
     }
 
     /// How the session's statements are to be read.
-    fn dialect(&self) -> Dialect {
+    pub(super) fn dialect(&self) -> Dialect {
         Dialect {
             no_backslash_escapes: self.status & NO_BACKSLASH_ESCAPES != 0,
             unsafe_charset: self.carried.unsafe_charset,
@@ -382,9 +383,7 @@ impl Session {
     fn forget(&mut self) {
         self.carried.reset(self.client.collation);
         self.gone = None;
-        self.has_insert_id = false;
-        self.insert_id_lost = None;
-        self.previous_lost = None;
+        self.memory = Memory::default();
         self.status = AUTOCOMMIT;
         self.set_pins(Pins::NONE);
     }

@@ -8,7 +8,6 @@ use wire::status::{AUTOCOMMIT, IN_READ_ONLY_TRANSACTION, IN_TRANSACTION};
 
 use super::statement::{Request, Step};
 use super::{Flow, Session};
-use wire::command;
 
 use crate::backend::Loss;
 use crate::refusal;
@@ -51,7 +50,7 @@ impl Session {
             self.worker.metrics.aborted();
             self.gone = Some(Gone::Transaction { server, cause, told: false });
         } else {
-            self.forget_memory(server, cause);
+            self.memory.lose(&server, &cause);
         }
         self.status &= !(IN_TRANSACTION | IN_READ_ONLY_TRANSACTION);
         for prepared in self.carried.prepared.values_mut() {
@@ -69,15 +68,6 @@ impl Session {
         self.lose(loss);
         let state = state.to_owned();
         self.gone = Some(Gone::State { server, cause: loss.0.clone(), state });
-    }
-
-    /// What a server remembers of a session besides its state went with it: the last insert id, and
-    /// what the last statement found and warned of.
-    pub(super) fn forget_memory(&mut self, server: String, cause: String) {
-        if std::mem::take(&mut self.has_insert_id) {
-            self.insert_id_lost = Some((server.clone(), cause.clone()));
-        }
-        self.previous_lost = Some((server, cause));
     }
 
     /// What a session that lost something with a server answers a command with; none when it can be
@@ -116,35 +106,6 @@ impl Session {
                 }
             },
         }
-    }
-
-    /// A statement that asks for what its server remembered of the session, which is lost: a wrong
-    /// number would be written somewhere.
-    async fn answer_for_memory(&mut self, request: &Request) -> Option<Flow> {
-        if self.insert_id_lost.is_none() && self.previous_lost.is_none() {
-            return None;
-        }
-        let text = match request.prepared.and_then(|id| self.carried.prepared.get(&id)) {
-            Some(prepared) => prepared.sql.to_ascii_lowercase(),
-            None if request.code == command::QUERY => self.payload().to_ascii_lowercase(),
-            None => return None,
-        };
-        let asks_for = |words: &[&[u8]]| {
-            words.iter().any(|word| text.windows(word.len()).any(|window| window == *word))
-        };
-        let lost = if asks_for(&[b"insert_id", b"identity"]) {
-            self.insert_id_lost.clone().map(|lost| (lost, "its LAST_INSERT_ID()"))
-        } else if request.statement.class.kind == Kind::OwnRead
-            && asks_for(&[b"found_rows", b"row_count", b"warning", b"error", b"diagnostics"])
-        {
-            self.previous_lost.clone().map(|lost| (lost, "what its last statement left"))
-        } else {
-            None
-        };
-        let ((server, cause), state) = lost?;
-        self.worker.metrics.refused("state_lost");
-        self.tell(&refusal::state_lost(&server, &cause, state)).await;
-        Some(Flow::End)
     }
 
     /// The server was lost with a command in flight: of `request` at least a byte had left.

@@ -8,6 +8,7 @@
 //! * `statement` brings one command to a server and its reply back.
 //! * `lost` says what becomes of it when the server is lost on the way.
 //! * `kill` ends what this or another session runs.
+//! * `memory` is what a server knows of a session that no other can be given.
 //! * `note` remembers what a statement did to the session, `file` passes `LOAD DATA LOCAL` on.
 //! * `commands` has what is particular to each command.
 
@@ -15,6 +16,7 @@ mod commands;
 mod file;
 mod kill;
 mod lost;
+mod memory;
 mod note;
 mod prepared;
 pub(crate) mod state;
@@ -43,6 +45,7 @@ use crate::login::Client;
 use crate::refusal;
 use crate::worker::Worker;
 use lost::Gone;
+use memory::Memory;
 use state::Carried;
 
 /// One client's session.
@@ -62,12 +65,8 @@ pub(crate) struct Session {
     pins: Pins,
     /// What was lost with a server and has not been told, or is not over.
     gone: Option<Gone>,
-    /// An insert id of this session's is known to its server, and lost with it.
-    has_insert_id: bool,
-    /// The server that an insert id was lost with, and why.
-    insert_id_lost: Option<(String, String)>,
-    /// The server that what the last statement left (rows found, warnings) was lost with, and why.
-    previous_lost: Option<(String, String)>,
+    /// What its server remembers of it besides.
+    memory: Memory,
     /// When the last command came, or ended.
     active: Instant,
     /// When the first byte of the last reply came.
@@ -132,9 +131,7 @@ impl Session {
             status: AUTOCOMMIT,
             pins: Pins::NONE,
             gone: None,
-            has_insert_id: false,
-            insert_id_lost: None,
-            previous_lost: None,
+            memory: Memory::default(),
             active: now(),
             answered: None,
             idle,

@@ -68,11 +68,7 @@ impl Session {
         end: &ReplyEnd,
         text: Option<&[u8]>,
     ) -> Flow {
-        self.previous_lost = None;
-        if end.insert_id {
-            self.has_insert_id = true;
-            self.insert_id_lost = None;
-        }
+        self.memory.note(statement, end);
         if let Some(status) = end.status {
             self.set_status(status);
         }

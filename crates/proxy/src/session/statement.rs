@@ -325,7 +325,7 @@ impl Session {
         }
         if let Some(old) = self.backend.replace(backend) {
             let from = self.server_name(old.server);
-            self.forget_memory(from, "the session moved to another server".to_owned());
+            self.memory.lose(&from, "the session moved to another server");
             old.close();
         }
         Ok(())
