@@ -9,6 +9,7 @@
     reason = "used by tests only, where a panic is the report"
 )]
 
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use mysql_async::Conn;
@@ -147,4 +148,12 @@ pub async fn write_until_ok(session: &mut Conn, statement: &str) -> usize {
         assert!(start.elapsed() < PATIENCE, "`{statement}` is refused for ever");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+}
+
+/// MariaDB's and MySQL's own clients, where they are installed.
+#[must_use]
+pub fn installed_clients() -> Vec<PathBuf> {
+    let cache = std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache/failsoft"));
+    let candidates = [Some("/usr/bin/mariadb".into()), cache.map(|dir| dir.join("mysql/mysql"))];
+    candidates.into_iter().flatten().filter(|path: &PathBuf| path.is_file()).collect()
 }

@@ -11,11 +11,10 @@
 
 mod raw;
 
-use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use failsoft_tests::{PATIENCE, Stack, configured, outcome};
+use failsoft_tests::{PATIENCE, Stack, configured, installed_clients, outcome};
 use mysql_async::{ChangeUserOpts, Conn, OptsBuilder, SslOpts};
 use raw::{
     CALM, CONNECT_ATTRS, Handmade, Kind, PLUGIN_AUTH_LENENC, Wire, com, lenenc_bytes, native, sha2,
@@ -408,13 +407,6 @@ async fn clients_may_or_must_use_tls() {
         assert_eq!(greeting.capabilities & (1 << 11), 0, "TLS is offered");
         command_line_clients(off.port(), &[&[]]).await;
     }
-}
-
-/// MariaDB's and MySQL's own clients, where they are installed.
-fn installed_clients() -> Vec<PathBuf> {
-    let cache = std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache/failsoft"));
-    let candidates = [Some("/usr/bin/mariadb".into()), cache.map(|dir| dir.join("mysql/mysql"))];
-    candidates.into_iter().flatten().filter(|path: &PathBuf| path.is_file()).collect()
 }
 
 async fn command_line_clients(port: u16, choices: &'static [&[&str]]) {

@@ -6,9 +6,13 @@
     reason = "tests panic, and are allowed to"
 )]
 
+mod raw;
+
 use failsoft_tests::{PATIENCE, Stack, behind_a_link, cut, is_error, outcome, write_until_ok};
 use mysql_async::prelude::Queryable;
-use testkit::{Cut, Direction, Login, RawClient, execute, flavors, query_one, wait_until};
+use raw::{QUERY_ATTRIBUTES, Wire};
+use testkit::{Cut, Direction, Flavor, Login, RawClient};
+use testkit::{execute, flavors, query_one, wait_until};
 
 async fn rows(stack: &Stack) -> Vec<i32> {
     let mut direct = stack.direct(stack.pair.master.port()).await;
@@ -179,6 +183,23 @@ async fn a_variable_that_a_procedure_set_is_not_read_as_null() {
         let told = outcome(&mut session, "SELECT @hidden").await;
         assert!(is_error(&told, 1053, "08S01"), "{told}");
         assert!(told.contains("the user variables that its procedures may have set"), "{told}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_with_query_attributes_is_given_its_state_again() {
+    for flavor in flavors().into_iter().filter(|flavor| *flavor == Flavor::MySql) {
+        let (mut stack, link) = behind_a_link(flavor).await;
+        let mut wire = Wire::login(stack.failsoft.port(), QUERY_ATTRIBUTES).await;
+        // No attributes, in one set.
+        let ask = |sql: &str| [&[0, 1], sql.as_bytes()].concat();
+        assert!(wire.query(ask("SET @a = 'kept'")).await[0].is_ok());
+        cut(&link).await;
+        let rows = wire.query(ask("SELECT @a")).await;
+        assert!(rows.iter().any(|frame| frame.payload == b"\x04kept"), "{:?}", rows[0].error());
+        stack.pair.master.kill().unwrap();
+        let rows = wire.query(ask("SELECT @a")).await;
+        assert!(rows.iter().any(|frame| frame.payload == b"\x04kept"), "{:?}", rows[0].error());
     }
 }
 

@@ -518,7 +518,10 @@ async fn commands(recorder: &mut Recorder, capabilities: u32) {
     r.ask("option on", com::SET_OPTION, &[0, 0], Kind::One).await;
     r.query(&format!("{none}SELECT 1; SELECT 2")).await;
     r.ask("option 7", com::SET_OPTION, &[7, 0], Kind::One).await;
-    r.ask("kill nobody", com::PROCESS_KILL, &u32::MAX.to_le_bytes(), Kind::One).await;
+    // MySQL 9 has given the command up; failsoft understands it for all servers.
+    if r.wire.client.greeting.version.contains("MariaDB") {
+        r.ask("kill nobody", com::PROCESS_KILL, &u32::MAX.to_le_bytes(), Kind::One).await;
+    }
     let text = r.wire.ask(com::STATISTICS, b"", Kind::One).await;
     assert!(text[0].payload.starts_with(b"Uptime: "), "{}", show(&text[0]));
     let echo = r.prepare("SELECT ?").await;

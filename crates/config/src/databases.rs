@@ -23,6 +23,7 @@ pub(crate) struct Draft<'n> {
     pub(crate) partition: Given<Vec<(Place, String)>>,
     master: Given<String>,
     weight: Option<u32>,
+    compress: Option<bool>,
 }
 
 impl Draft<'_> {
@@ -88,6 +89,7 @@ pub(crate) fn read<'n>(
             partition: reader.texts(&section, "partition"),
             master: reader.read(&section, "master", values::text),
             weight: reader.read_or_default(&section, "weight", whole::<u32>),
+            compress: reader.read_or_default(&section, "compress", boolean),
             section,
         });
     }
@@ -136,6 +138,7 @@ fn database((draft, master): (Draft<'_>, Option<String>)) -> Option<Database> {
         partition: partition.into_iter().map(|(_, schema)| schema).collect(),
         master,
         weight: draft.weight?,
+        compress: draft.compress?,
     })
 }
 

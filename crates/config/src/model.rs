@@ -106,6 +106,8 @@ pub struct Database {
     pub master: Option<String>,
     /// How much is read from it, compared with others; at least 1.
     pub weight: u32,
+    /// Applications' statements and results are compressed on the way to it, if it offers that.
+    pub compress: bool,
 }
 
 impl Database {

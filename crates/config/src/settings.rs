@@ -262,6 +262,13 @@ pub const SETTINGS: &[Setting] = &[
         "How much is read from this replica, compared with others as fresh.",
     ),
     row(
+        "databases[].compress",
+        Kind::Bool,
+        "false",
+        "Compresses the connections to this server with zlib, if it offers that: less network, \
+         more processor time.",
+    ),
+    row(
         "read_only",
         Kind::Bool,
         "false",

@@ -127,6 +127,7 @@ fn database(database: &Database) -> Part<'_> {
         entries.extend(database.master.as_deref().map(|master| ("master", text(master))));
     }
     entries.push(("weight", plain(database.weight)));
+    entries.push(("compress", plain(database.compress)));
     Part::Map(entries)
 }
 

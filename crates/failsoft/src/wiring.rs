@@ -101,6 +101,7 @@ pub(crate) fn serving(config: &Config) -> data::Settings {
         host: database.host.clone(),
         port: database.port,
         account: database.account.as_ref().map(account),
+        compress: database.compress,
     };
     data::Settings {
         listen: config.listen.iter().map(listen).collect(),

@@ -12,6 +12,7 @@
 
 mod backend;
 mod clock;
+mod compressed;
 mod listener;
 mod login;
 mod refusal;

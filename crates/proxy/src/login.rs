@@ -12,6 +12,7 @@ use policy::view::View;
 use tokio::io::AsyncWriteExt;
 use wire::auth::{FAST_AUTH_OK, NONCE_LEN, Nonce, Plugin, switch_request};
 use wire::capabilities::Capabilities;
+use wire::compress::Method;
 use wire::error::ClientError;
 use wire::frame::put_packet;
 use wire::greeting::Greeting;
@@ -19,6 +20,7 @@ use wire::lenenc::Cursor;
 use wire::login::{Login, OPENING_LEN, Opening};
 use wire::status::{AUTOCOMMIT, put_ok};
 
+use crate::compressed::{Compressed, Peer};
 use crate::refusal;
 use crate::registry::Leash;
 use crate::settings::Account;
@@ -72,7 +74,7 @@ pub(crate) async fn login(
     admission: Admission,
 ) -> Result<Client, &'static str> {
     match exchange(worker, &mut stream, &host, admission.id).await {
-        Ok((login, account, nonce, sequence)) => {
+        Ok((login, account, nonce, sequence, compression)) => {
             let mut admission = admission;
             let limit = worker.settings.limits.connections_per_user;
             let leash = Leash::new(worker.halt.child_token(), Arc::default());
@@ -85,6 +87,10 @@ pub(crate) async fn login(
             put_ok(&mut bytes, sequence, AUTOCOMMIT);
             stream.write_all(&bytes).await.map_err(|_| "error")?;
             stream.flush().await.map_err(|_| "error")?;
+            if let Some(method) = compression {
+                stream =
+                    Stream::Compressed(Box::new(Compressed::new(stream, method, Peer::Client)));
+            }
             Ok(Client {
                 stream,
                 capabilities: login.opening.capabilities,
@@ -120,7 +126,7 @@ async fn exchange(
     stream: &mut Stream,
     host: &str,
     id: u32,
-) -> Result<(Login, Account, Nonce, u8), LoginError> {
+) -> Result<(Login, Account, Nonce, u8, Option<Method>), LoginError> {
     let nonce = fresh_nonce();
     let offered = offered(&worker.view());
     let greeting = greeting(worker, offered, nonce, id);
@@ -143,6 +149,7 @@ async fn exchange(
         return Err(refuse(refusal::tls_required()));
     }
     login.opening.capabilities = wanted.and(offered);
+    let compression = compression(wanted, login.zstd_level);
     let claim = Claim {
         user: &login.user,
         plugin: &login.plugin,
@@ -152,7 +159,15 @@ async fn exchange(
         switches: wanted.contains(Capabilities::PLUGIN_AUTH),
     };
     let (account, nonce, sequence) = authenticate(worker, stream, host, claim).await?;
-    Ok((login, account, nonce, sequence))
+    Ok((login, account, nonce, sequence, compression))
+}
+
+/// How the client wants to compress. Of two ways zlib comes first, as with servers.
+fn compression(wanted: Capabilities, zstd_level: Option<u8>) -> Option<Method> {
+    if wanted.contains(Capabilities::COMPRESS) {
+        return Some(Method::Zlib);
+    }
+    zstd_level.map(|level| Method::Zstd(i32::from(level).clamp(1, 22)))
 }
 
 /// The acceptor, when the packet asks for TLS and there is TLS to be had.
@@ -184,7 +199,7 @@ fn greeting(worker: &Worker, offered: Capabilities, nonce: Nonce, id: u32) -> Gr
     let view = worker.view();
     let version = version(&view);
     let mariadb = version.contains("MariaDB");
-    let mut capabilities = offered.or(Capabilities::LOGIN);
+    let mut capabilities = offered.or(Capabilities::LOGIN).or(Capabilities::COMPRESSION);
     if worker.tls.acceptor.is_some() {
         capabilities = capabilities.or(Capabilities::SSL);
     }

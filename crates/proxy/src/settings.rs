@@ -45,6 +45,8 @@ pub struct ServerSettings {
     pub port: u16,
     /// Log in to this server as this account in place of the client's.
     pub account: Option<Account>,
+    /// Compress the connections to it with zlib, if it offers that.
+    pub compress: bool,
 }
 
 /// An account.

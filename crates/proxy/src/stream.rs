@@ -8,6 +8,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use wire::frame::{HEADER_LEN, Header};
 
+use crate::compressed::Compressed;
+
 /// A connection to a client or a server.
 #[derive(Debug)]
 pub(crate) enum Stream {
@@ -15,17 +17,27 @@ pub(crate) enum Stream {
     Unix(UnixStream),
     TlsServer(Box<tokio_rustls::server::TlsStream<TcpStream>>),
     TlsClient(Box<tokio_rustls::client::TlsStream<TcpStream>>),
+    /// Compression over any of the others.
+    Compressed(Box<Compressed>),
 }
 
 impl Stream {
     /// Whether nobody on the way can read along.
     pub(crate) fn is_private(&self) -> bool {
-        !matches!(self, Self::Tcp(_))
+        match self {
+            Self::Tcp(_) => false,
+            Self::Compressed(over) => over.inner().is_private(),
+            Self::Unix(_) | Self::TlsServer(_) | Self::TlsClient(_) => true,
+        }
     }
 
     /// Whether TLS is on.
     pub(crate) fn is_tls(&self) -> bool {
-        matches!(self, Self::TlsServer(_) | Self::TlsClient(_))
+        match self {
+            Self::TlsServer(_) | Self::TlsClient(_) => true,
+            Self::Compressed(over) => over.inner().is_tls(),
+            Self::Tcp(_) | Self::Unix(_) => false,
+        }
     }
 }
 
@@ -36,6 +48,7 @@ macro_rules! each {
             Stream::Unix($inner) => $call,
             Stream::TlsServer($inner) => $call,
             Stream::TlsClient($inner) => $call,
+            Stream::Compressed($inner) => $call,
         }
     };
 }

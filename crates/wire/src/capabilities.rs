@@ -120,6 +120,9 @@ impl Capabilities {
             | Self::PLUGIN_AUTH_LENENC.0,
     );
 
+    /// The ways to compress, which failsoft offers clients whatever the servers do.
+    pub const COMPRESSION: Self = Self(Self::COMPRESS.0 | Self::ZSTD_COMPRESSION.0);
+
     /// The carried flags that every server since MySQL 5.5 and MariaDB 5.5 offers.
     pub const BASE: Self = Self(
         Self::CARRIED.0

@@ -4,6 +4,7 @@
 //! reads no clock and knows nothing of SQL, of servers' roles or of failsoft's policy.
 //!
 //! * [`frame`] cuts a byte stream at frame and packet boundaries.
+//! * [`compress`] is the frames that packets go in where compression is agreed on.
 //! * [`command`] is the table of the commands a client can send.
 //! * [`reply`] finds where a server's reply ends.
 //! * [`attributes`] finds the text of a statement that has query attributes.
@@ -18,6 +19,7 @@ pub mod attributes;
 pub mod auth;
 pub mod capabilities;
 pub mod command;
+pub mod compress;
 pub mod error;
 pub mod frame;
 pub mod greeting;

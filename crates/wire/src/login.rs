@@ -72,6 +72,8 @@ pub struct Login {
     pub plugin: String,
     /// Connection attributes as they are on the wire, without the length of the whole.
     pub attributes: Vec<u8>,
+    /// The level of Zstandard compression, where that is wanted.
+    pub zstd_level: Option<u8>,
 }
 
 impl Login {
@@ -101,6 +103,8 @@ impl Login {
         } else {
             b""
         };
+        let zstd_level =
+            if has(Capabilities::ZSTD_COMPRESSION) { cursor.rest().first().copied() } else { None };
         Ok(Self {
             opening,
             user,
@@ -108,6 +112,7 @@ impl Login {
             schema: schema.to_vec(),
             plugin: String::from_utf8_lossy(plugin).into_owned(),
             attributes: attributes.to_vec(),
+            zstd_level,
         })
     }
 
@@ -128,6 +133,7 @@ impl Login {
         if has(Capabilities::CONNECT_ATTRS) {
             put_lenenc_bytes(&mut payload, &self.attributes);
         }
+        payload.extend(self.zstd_level);
         put_packet(out, sequence, &payload);
     }
 }
@@ -178,6 +184,7 @@ mod tests {
 
     fn login() -> Login {
         let flags = Capabilities::LOGIN.or(Capabilities::CARRIED);
+        let flags = flags.or(Capabilities::ZSTD_COMPRESSION);
         let mut attributes = Vec::new();
         put_attribute(&mut attributes, "program_name", "test");
         Login {
@@ -187,6 +194,7 @@ mod tests {
             schema: b"shop".to_vec(),
             plugin: "caching_sha2_password".to_owned(),
             attributes,
+            zstd_level: Some(7),
         }
     }
 

@@ -306,7 +306,7 @@ const SETTINGS: &[Case] = &[
 const SERVERS: &[Case] = &[
     (
         "db001",
-        "3:5: databases[0]: found \"db001\", expected a mapping of host, port, role, disabled, user, pass, pass_env, pass_file, partition, master, weight",
+        "3:5: databases[0]: found \"db001\", expected a mapping of host, port, role, disabled, user, pass, pass_env, pass_file, partition, master, weight, compress",
     ),
     ("{role: master}", "3:5: databases[0].host: found none, expected a host name or IP address"),
     ("{host: a}", "3:5: databases[0].role: found none, expected \"master\" or \"replica\""),

@@ -45,7 +45,7 @@ monitor:
 users:
   - {name: app, pass: \"***\"}
 databases:
-  - {host: db001, port: 3306, role: master, disabled: false, weight: 1}
+  - {host: db001, port: 3306, role: master, disabled: false, weight: 1, compress: false}
 read_only: false
 reads: master
 health:
@@ -117,7 +117,7 @@ fn differences_are_named_and_secrets_are_not() {
         (
             "host: db002",
             "host: db003",
-            "databases[db002:3306]: {host: db002, port: 3306, role: replica, disabled: false, master: \"db001:3306\", weight: 1} -> (none)\ndatabases[db003:3306]: (none) -> {host: db003, port: 3306, role: replica, disabled: false, master: \"db001:3306\", weight: 1}",
+            "databases[db002:3306]: {host: db002, port: 3306, role: replica, disabled: false, master: \"db001:3306\", weight: 1, compress: false} -> (none)\ndatabases[db003:3306]: (none) -> {host: db003, port: 3306, role: replica, disabled: false, master: \"db001:3306\", weight: 1, compress: false}",
         ),
         ("}\n", "}\nlisten: [a:1, b:2]\n", "listen: [\"127.0.0.1:3306\"] -> [\"a:1\", \"b:2\"]"),
     ];

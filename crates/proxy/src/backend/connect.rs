@@ -12,6 +12,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use wire::auth::{ASK_PUBLIC_KEY, FAST_AUTH_OK, FULL_AUTH, Nonce, Plugin, mask_password};
 use wire::capabilities::Capabilities;
+use wire::compress::Method;
 use wire::error::ServerError;
 use wire::frame::put_packet;
 use wire::greeting::Greeting;
@@ -21,6 +22,7 @@ use wire::login::{Login, Opening, put_attribute};
 use super::gate::Entry;
 use super::{Backend, ConnectError};
 use crate::clock::now;
+use crate::compressed::{Compressed, Peer};
 use crate::settings::{Account, ServerSettings, ServerTlsMode};
 use crate::stream::{Stream, read_login_packet};
 use crate::worker::{Slot, Worker};
@@ -108,6 +110,11 @@ async fn connect(
     let greeting = parse_greeting(&payload)?;
     let account = settings.account.as_ref().unwrap_or(wanted.account);
     let mut login = first_answer(&greeting, account, wanted)?;
+    let compress = settings.compress && greeting.capabilities.contains(Capabilities::COMPRESS);
+    if compress {
+        let flags = &mut login.opening.capabilities;
+        *flags = flags.or(Capabilities::COMPRESS);
+    }
     let (mut stream, sequence) = start_tls(worker, settings, &greeting, &mut login, stream).await?;
     let mut bytes = Vec::new();
     login.encode(sequence, &mut bytes);
@@ -115,6 +122,10 @@ async fn connect(
     let verified = stream.is_tls() && worker.settings.tls_servers.mode == ServerTlsMode::Verify;
     let status =
         finish_login(&mut stream, greeting.nonce, account, &login.plugin, verified).await?;
+    if compress {
+        let over = Compressed::new(stream, Method::Zlib, Peer::Server);
+        stream = Stream::Compressed(Box::new(over));
+    }
     Ok(Backend {
         stream,
         buffer: BytesMut::new(),
@@ -122,6 +133,7 @@ async fn connect(
         epoch: wanted.epoch,
         id: greeting.connection_id,
         status,
+        takes_attributes: wanted.capabilities.contains(Capabilities::QUERY_ATTRIBUTES),
         prepared: Default::default(),
         fence,
         counted: (slot, worker.metrics.connection(wanted.server)),
@@ -190,6 +202,7 @@ fn first_answer(
         schema: wanted.schema.to_vec(),
         plugin: plugin.name().to_owned(),
         attributes,
+        zstd_level: None,
     })
 }
 

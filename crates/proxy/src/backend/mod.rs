@@ -78,6 +78,8 @@ pub(crate) struct Backend {
     pub(crate) id: u32,
     /// The status flags after the login.
     pub(crate) status: u16,
+    /// Statements come with attributes, if only to say that there are none.
+    pub(crate) takes_attributes: bool,
     /// The server's ids of the statements prepared here, by failsoft's.
     pub(crate) prepared: HashMap<u32, u32>,
     /// Done when the server is given up.
@@ -89,6 +91,13 @@ impl Backend {
     /// Whether writes may go over it in this epoch.
     pub(crate) fn takes_writes(&self, epoch: u64) -> bool {
         self.epoch == Some(epoch)
+    }
+
+    /// Appends a statement of our own as a packet (P: page_protocol_com_query).
+    pub(crate) fn put_query(&self, sql: &[u8], out: &mut Vec<u8>) {
+        // No attribute, in one set.
+        let attributes: &[u8] = if self.takes_attributes { &[0, 1] } else { &[] };
+        put_packet(out, 0, &[&[command::QUERY], attributes, sql].concat());
     }
 
     /// Lets others find the connection as this session's.

@@ -61,21 +61,19 @@ pub(crate) async fn restore(
 ) -> Result<(), RestoreError> {
     let mut bytes = Vec::new();
     let mut replies = Vec::new();
-    let mut ask = |code: u8, argument: &[u8], reply: ReplyKind| {
-        put_packet(&mut bytes, 0, &[&[code], argument].concat());
-        replies.push(reply);
-    };
     if carried.was_reset {
-        ask(command::RESET_CONNECTION, &[], ReplyKind::Status);
+        put_packet(&mut bytes, 0, &[command::RESET_CONNECTION]);
+        replies.push(ReplyKind::Status);
     }
     if let Some(on) = carried.multi_statements {
-        ask(command::SET_OPTION, &u16::from(!on).to_le_bytes(), ReplyKind::Status);
+        let [low, high] = u16::from(!on).to_le_bytes();
+        put_packet(&mut bytes, 0, &[command::SET_OPTION, low, high]);
+        replies.push(ReplyKind::Status);
     }
-    for setting in &carried.settings {
-        ask(command::QUERY, &setting.sql, ReplyKind::Results);
-    }
-    if access == Access::Read {
-        ask(command::QUERY, SECOND_LOCK, ReplyKind::Results);
+    let lock = (access == Access::Read).then_some(SECOND_LOCK);
+    for sql in carried.settings.iter().map(|setting| setting.sql.as_slice()).chain(lock) {
+        backend.put_query(sql, &mut bytes);
+        replies.push(ReplyKind::Results);
     }
     if replies.is_empty() {
         return Ok(());
@@ -97,9 +95,9 @@ pub(crate) async fn lock(
     once: bool,
 ) -> Result<(), RestoreError> {
     let mut bytes = Vec::new();
-    put_packet(&mut bytes, 0, &[&[command::QUERY], SECOND_LOCK].concat());
+    backend.put_query(SECOND_LOCK, &mut bytes);
     if once {
-        put_packet(&mut bytes, 0, &[&[command::QUERY], LOCK_NEXT].concat());
+        backend.put_query(LOCK_NEXT, &mut bytes);
     }
     backend.send(&bytes, &mut 0).await?;
     swallow(backend, ReplyKind::Results, carried.deprecate_eof).await?;
@@ -120,7 +118,7 @@ pub(crate) async fn run(
     deprecate_eof: bool,
 ) -> Result<(), RestoreError> {
     let mut bytes = Vec::new();
-    put_packet(&mut bytes, 0, &[&[command::QUERY], sql].concat());
+    backend.put_query(sql, &mut bytes);
     backend.send(&bytes, &mut 0).await?;
     swallow(backend, ReplyKind::Results, deprecate_eof).await?;
     Ok(())
