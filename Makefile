@@ -12,7 +12,7 @@ export CARGO_TERM_COLOR ?= auto
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 FAILSOFT := $(TARGET)/debug/failsoft
 
-.PHONY: help demo build test lint unit compose-test bench
+.PHONY: help demo build test lint unit compose-test bench fuzz
 
 help: ## list the targets
 	@sed -n -E 's/^([a-z-]+):.*## (.*)/  make \1	\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -47,3 +47,13 @@ bench: ## point selects through failsoft and HAProxy and directly, as ratios; BE
 	@scripts/setup.sh test
 	$(CARGO) build --release -p failsoft -p failsoft-bench
 	$(TARGET)/release/failsoft-bench $(BENCH)
+
+# cargo-fuzz asks for a compiler that has sanitizers; a stable one that is told so has them.
+SECONDS_EACH ?= 60
+fuzz: ## bytes that nobody would send, for SECONDS_EACH=60 seconds a target; needs cargo-fuzz
+	command -v cargo-fuzz >/dev/null || $(CARGO) install cargo-fuzz --locked
+	for target in statement reply handshake compressed; do \
+	  mkdir -p fuzz/corpus/$$target; \
+	  RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run $$target fuzz/corpus/$$target fuzz/seeds/$$target -- \
+	    -max_total_time=$(SECONDS_EACH) -max_len=4096 -print_final_stats=1; \
+	done
