@@ -2,8 +2,9 @@
 # Installs what the demo or the tests need and this machine lacks. Quick when there is nothing to do.
 #
 #   scripts/setup.sh demo    cargo, and one MariaDB or MySQL server
-#   scripts/setup.sh test    cargo, MariaDB, Oracle MySQL, haproxy; for docker-compose, where a
-#                            docker engine answers, docker-compose and debootstrap
+#   scripts/setup.sh test    cargo, MariaDB with its ed25519 plugin, Oracle MySQL, haproxy; for
+#                            docker-compose, where a docker engine answers, docker-compose and
+#                            debootstrap
 #
 # Packages come from the system's own apt sources. No service is started or enabled: the demo and
 # the tests run private servers. MySQL, which Debian has in unstable only, is unpacked into
@@ -45,6 +46,11 @@ says_version() {
         *MariaDB*) [ "$flavor" = mariadb ] ;;
         *) [ "$flavor" = mysql ] ;;
     esac
+}
+
+has_ed25519() {
+    [ -n "${FAILSOFT_TEST_MARIADBD:-}" ] || [ -e /usr/lib/mysql/plugin/auth_ed25519.so ] ||
+        [ -e "$CACHE/mariadb/plugin/auth_ed25519.so" ]
 }
 
 has_compose() { has docker-compose || docker compose version >/dev/null 2>&1; }
@@ -96,6 +102,23 @@ without_services() {
 install_mariadb() {
     # The core packages have the programs and no service.
     install "$1" mariadb-server-core mariadb-client-core
+}
+
+# Only the full package has the server's plugins, and it would set up a service: of the version that
+# is installed, the plugin is taken out of it.
+install_ed25519() {
+    local version partial=$CACHE/mariadb.partial
+    version=$(dpkg-query -W -f '${Version}' mariadb-server-core 2>/dev/null) ||
+        fail 'tests log in by ed25519' "MariaDB's auth_ed25519.so is missing, and MariaDB is not Debian's"
+    say "tests log in by ed25519: unpacking MariaDB's plugin into $CACHE/mariadb (4 MB to download)"
+    rm -rf "$partial"
+    mkdir -p "$partial"
+    (cd "$partial" && apt-get -qq -o "APT::Sandbox::User=$(id -un)" download "mariadb-server=$version") ||
+        fail "mariadb-server $version could not be downloaded; the output of apt-get is above"
+    dpkg -x "$partial"/mariadb-server_*.deb "$partial/root"
+    mkdir -p "$CACHE/mariadb/plugin"
+    mv "$partial/root/usr/lib/mysql/plugin/auth_ed25519.so" "$CACHE/mariadb/plugin/"
+    rm -rf "$partial"
 }
 
 install_haproxy() {
@@ -237,6 +260,7 @@ setup_demo() {
 setup_test() {
     need_cargo
     has_mariadb || install_mariadb 'tests run against MariaDB'
+    has_ed25519 || install_ed25519
     has_mysql || install_mysql
     has haproxy || install_haproxy
     if ! { has_compose && has debootstrap; } && docker_answers; then

@@ -24,6 +24,7 @@ pub(crate) struct Draft<'n> {
     master: Given<String>,
     weight: Option<u32>,
     compress: Option<bool>,
+    proxy_protocol: Option<bool>,
 }
 
 impl Draft<'_> {
@@ -90,6 +91,7 @@ pub(crate) fn read<'n>(
             master: reader.read(&section, "master", values::text),
             weight: reader.read_or_default(&section, "weight", whole::<u32>),
             compress: reader.read_or_default(&section, "compress", boolean),
+            proxy_protocol: reader.read_or_default(&section, "proxy_protocol", boolean),
             section,
         });
     }
@@ -139,6 +141,7 @@ fn database((draft, master): (Draft<'_>, Option<String>)) -> Option<Database> {
         master,
         weight: draft.weight?,
         compress: draft.compress?,
+        proxy_protocol: draft.proxy_protocol?,
     })
 }
 

@@ -5,6 +5,8 @@ use std::num::NonZeroU8;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ipnet::IpNet;
+
 use crate::address::Address;
 use crate::secret::Secret;
 
@@ -22,6 +24,8 @@ pub struct Config {
     pub users: Vec<Account>,
     /// The servers; at least one is a master, though it may be disabled.
     pub databases: Vec<Database>,
+    /// Clients from here may tell another address in a PROXY header.
+    pub proxies: Vec<IpNet>,
     /// Writes are refused.
     pub read_only: bool,
     /// How servers are checked.
@@ -108,6 +112,8 @@ pub struct Database {
     pub weight: u32,
     /// Applications' statements and results are compressed on the way to it, if it offers that.
     pub compress: bool,
+    /// It is told clients' addresses in PROXY headers.
+    pub proxy_protocol: bool,
 }
 
 impl Database {

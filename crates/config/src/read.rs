@@ -3,9 +3,12 @@
 //! Every function first reads all that it needs, and only then gives up on what was wrong, so that
 //! one problem hides no other.
 
+use std::net::IpAddr;
 use std::num::NonZeroU8;
 use std::path::PathBuf;
 use std::time::Duration;
+
+use ipnet::IpNet;
 
 use crate::accounts::Accounts;
 use crate::addresses;
@@ -13,6 +16,7 @@ use crate::databases::{self, Draft};
 use crate::model::{Account, Config, Health, Limits, Log, ServerTls, Tls};
 use crate::node::{Node, quoted};
 use crate::reader::{Given, Reader, Section};
+use crate::settings::Kind;
 use crate::units::show_duration;
 use crate::values::{boolean, duration, duration_or_off, size, whole, word};
 
@@ -31,6 +35,7 @@ pub(crate) fn config(reader: &mut Reader<'_>, node: &Node) -> Option<Config> {
     let health = health(reader, root);
     let limits = limits(reader, root);
     let tls = tls(reader, root);
+    let proxies = proxies(reader, root);
     let log = log(reader, root);
     check_fixed(reader, root);
     let read_only = reader.read_or_default(root, "read_only", boolean);
@@ -46,6 +51,7 @@ pub(crate) fn config(reader: &mut Reader<'_>, node: &Node) -> Option<Config> {
         monitor,
         users: accounts.into_users(),
         databases: databases?,
+        proxies,
         read_only: read_only?,
         health: health?,
         connect_timeout: connect_timeout?,
@@ -177,6 +183,19 @@ fn tls(reader: &mut Reader<'_>, root: &Section<'_>) -> Option<Tls> {
         _ => {}
     }
     Some(Tls { clients: clients?, cert_key, servers: servers?, ca: ca.value(), client_cert })
+}
+
+/// The networks of which PROXY headers are taken; a single address is a network too.
+fn proxies(reader: &mut Reader<'_>, root: &Section<'_>) -> Vec<IpNet> {
+    let section = &reader.section(root, "proxy_protocol");
+    let mut networks = Vec::new();
+    for (place, text) in reader.texts(section, "from").value().unwrap_or_default() {
+        match text.parse().or_else(|_| text.parse().map(IpAddr::into)) {
+            Ok(network) => networks.push(IpNet::trunc(&network)),
+            Err(_) => reader.mismatch(place, &Node::Text(text), Kind::Networks),
+        }
+    }
+    networks
 }
 
 /// Two files that need each other.

@@ -35,6 +35,8 @@ pub enum Kind {
     Listens,
     /// Schema names, prefixes such as `blog_*`, and `default`.
     Schemas,
+    /// Networks and addresses.
+    Networks,
     /// A file; a relative one is looked for beside the configuration file.
     File,
     /// A secret as it is.
@@ -66,6 +68,7 @@ impl fmt::Display for Kind {
             Self::AddressOrOff => f.write_str("host:port or \"off\""),
             Self::Listens => f.write_str("host:port or unix:/path, or a list of them"),
             Self::Schemas => f.write_str("list of schema names, prefix_* and \"default\""),
+            Self::Networks => f.write_str("list of networks, such as 10.0.0.0/8, and addresses"),
             Self::File => f.write_str("file name"),
             Self::Secret => f.write_str("secret text"),
             Self::Variable => f.write_str("name of an environment variable"),
@@ -269,6 +272,20 @@ pub const SETTINGS: &[Setting] = &[
          more processor time.",
     ),
     row(
+        "databases[].proxy_protocol",
+        Kind::Bool,
+        "false",
+        "Tells this server the client's address in a PROXY header of version 2, which it has to \
+         accept from failsoft.",
+    ),
+    row(
+        "proxy_protocol.from",
+        Kind::Networks,
+        "",
+        "Where clients' addresses are taken from PROXY headers of version 1 or 2: the load \
+         balancers before failsoft.",
+    ),
+    row(
         "read_only",
         Kind::Bool,
         "false",
@@ -433,7 +450,7 @@ mod tests {
         assert_eq!(keys_of("users[]"), ["name", "pass", "pass_env", "pass_file"]);
         assert_eq!(keys_of("health"), ["interval", "threshold", "timeout"]);
         let root = keys_of("");
-        assert_eq!(root.len(), 19, "{root:?}");
+        assert_eq!(root.len(), 20, "{root:?}");
         for key in root {
             assert_eq!(keys_of("").iter().filter(|other| **other == key).count(), 1, "{key}");
         }

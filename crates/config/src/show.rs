@@ -79,6 +79,7 @@ fn whole(config: &Config) -> Part<'_> {
         ("monitor", config.monitor.as_ref().map_or(Part::Absent, |it| Part::Map(login(it)))),
         ("users", Part::List(users)),
         ("databases", Part::List(databases)),
+        ("proxy_protocol", proxies(config)),
         ("read_only", plain(config.read_only)),
         ("reads", plain("master")),
         ("health", health(config.health)),
@@ -128,7 +129,16 @@ fn database(database: &Database) -> Part<'_> {
     }
     entries.push(("weight", plain(database.weight)));
     entries.push(("compress", plain(database.compress)));
+    entries.push(("proxy_protocol", plain(database.proxy_protocol)));
     Part::Map(entries)
+}
+
+fn proxies(config: &Config) -> Part<'_> {
+    if config.proxies.is_empty() {
+        return Part::Absent;
+    }
+    let networks = config.proxies.iter().map(ToString::to_string);
+    Part::Map(vec![("from", texts(networks))])
 }
 
 fn health(health: Health) -> Part<'static> {

@@ -102,12 +102,14 @@ pub(crate) fn serving(config: &Config) -> data::Settings {
         port: database.port,
         account: database.account.as_ref().map(account),
         compress: database.compress,
+        proxy_protocol: database.proxy_protocol,
     };
     data::Settings {
         listen: config.listen.iter().map(listen).collect(),
         threads: config.threads,
         servers: config.databases.iter().map(server).collect(),
         accounts: config.users.iter().map(account).collect(),
+        proxies: config.proxies.clone(),
         connect_timeout: config.connect_timeout,
         limits: data::Limits {
             connections: config.limits.connections,

@@ -15,6 +15,7 @@ mod clock;
 mod compressed;
 mod listener;
 mod login;
+mod proxied;
 mod refusal;
 mod registry;
 mod relay;

@@ -20,6 +20,7 @@ use tokio_util::task::TaskTracker;
 use wire::error::ClientError;
 
 use crate::login::login;
+use crate::proxied::Ends;
 use crate::session::Session;
 use crate::settings::{Listen, Settings};
 use crate::stream::Stream;
@@ -231,16 +232,18 @@ enum Listener {
 }
 
 impl Listener {
-    async fn accept(&self) -> io::Result<(Stream, String)> {
+    /// Takes a connection; yields its ends too, but for one over a Unix socket.
+    async fn accept(&self) -> io::Result<(Stream, Option<Ends>)> {
         match self {
             Self::Tcp(listener) => {
                 let (stream, peer) = listener.accept().await?;
                 stream.set_nodelay(true)?;
-                Ok((Stream::Tcp(stream), peer.ip().to_canonical().to_string()))
+                let ends = Ends::new(peer, stream.local_addr()?);
+                Ok((Stream::Tcp(stream), Some(ends)))
             }
             Self::Unix(listener) => {
                 let (stream, _) = listener.accept().await?;
-                Ok((Stream::Unix(stream), "localhost".to_owned()))
+                Ok((Stream::Unix(stream), None))
             }
         }
     }
@@ -262,8 +265,8 @@ async fn accept(
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, host)) => {
-                let serving = serve(Rc::clone(&worker), stream, host);
+            Ok((stream, ends)) => {
+                let serving = serve(Rc::clone(&worker), stream, ends);
                 sessions.spawn_local(serving);
             }
             Err(error) => {
@@ -275,7 +278,7 @@ async fn accept(
 }
 
 /// Serves one client from its connection to its end.
-async fn serve(worker: Rc<Worker>, mut stream: Stream, host: String) {
+async fn serve(worker: Rc<Worker>, mut stream: Stream, ends: Option<Ends>) {
     let mut counted = worker.metrics.session();
     let limits = worker.settings.limits;
     let Some(admission) = worker.shared.admit(limits.connections) else {
@@ -284,7 +287,7 @@ async fn serve(worker: Rc<Worker>, mut stream: Stream, host: String) {
         greet_with_error(&mut stream, &refusal::too_many_connections(&what)).await;
         return;
     };
-    let entering = login(&worker, stream, host, admission);
+    let entering = login(&worker, stream, ends, admission);
     match tokio::time::timeout(limits.login_timeout, entering).await {
         Ok(Ok(client)) => {
             worker.metrics.login("ok");
@@ -296,11 +299,19 @@ async fn serve(worker: Rc<Worker>, mut stream: Stream, host: String) {
     }
 }
 
+/// How long a client that is not let in has to hang up.
+const HANG_UP: Duration = Duration::from_secs(1);
+
 async fn greet_with_error(stream: &mut Stream, error: &ClientError) {
-    use tokio::io::AsyncWriteExt;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let mut bytes = Vec::new();
     error.encode_before_login(&mut bytes);
     // It may be gone already.
     let _told = stream.write_all(&bytes).await;
     let _ended = stream.shutdown().await;
+    // A load balancer may have sent a PROXY header, which if left unread would turn the end into a
+    // reset, and that can overtake the error.
+    let mut unread = [0; 512];
+    let gone = async { while stream.read(&mut unread).await.is_ok_and(|len| len > 0) {} };
+    let _gone = tokio::time::timeout(HANG_UP, gone).await;
 }

@@ -9,23 +9,25 @@ use std::sync::Arc;
 
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use policy::view::View;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use wire::auth::{FAST_AUTH_OK, NONCE_LEN, Nonce, Plugin, switch_request};
 use wire::capabilities::Capabilities;
 use wire::compress::Method;
+use wire::ed25519;
 use wire::error::ClientError;
-use wire::frame::put_packet;
+use wire::frame::{HEADER_LEN, put_packet};
 use wire::greeting::Greeting;
 use wire::lenenc::Cursor;
 use wire::login::{Login, OPENING_LEN, Opening};
 use wire::status::{AUTOCOMMIT, put_ok};
 
 use crate::compressed::{Compressed, Peer};
-use crate::refusal;
+use crate::proxied::Ends;
 use crate::registry::Leash;
 use crate::settings::Account;
-use crate::stream::{Stream, read_login_packet};
+use crate::stream::{Stream, read_login_packet, read_rest_of_login};
 use crate::worker::{Admission, Worker};
+use crate::{proxied, refusal};
 
 /// A client that was let in.
 #[derive(Debug)]
@@ -34,7 +36,7 @@ pub(crate) struct Client {
     /// What was agreed on, of [`Capabilities::CARRIED`].
     pub(crate) capabilities: Capabilities,
     pub(crate) account: Account,
-    pub(crate) collation: u8,
+    pub(crate) collation: u16,
     pub(crate) schema: Vec<u8>,
     /// Connection attributes as on the wire.
     pub(crate) attributes: Vec<u8>,
@@ -42,6 +44,8 @@ pub(crate) struct Client {
     pub(crate) nonce: Nonce,
     /// The host it comes from.
     pub(crate) host: String,
+    /// The ends of its connection, but for one over a Unix socket.
+    pub(crate) ends: Option<Ends>,
     pub(crate) admission: Admission,
     /// By which others end the session.
     pub(crate) leash: Leash,
@@ -70,10 +74,10 @@ impl From<io::Error> for LoginError {
 pub(crate) async fn login(
     worker: &Worker,
     mut stream: Stream,
-    host: String,
+    mut ends: Option<Ends>,
     admission: Admission,
 ) -> Result<Client, &'static str> {
-    match exchange(worker, &mut stream, &host, admission.id).await {
+    match exchange(worker, &mut stream, &mut ends, admission.id).await {
         Ok((login, account, nonce, sequence, compression)) => {
             let mut admission = admission;
             let limit = worker.settings.limits.connections_per_user;
@@ -95,11 +99,12 @@ pub(crate) async fn login(
                 stream,
                 capabilities: login.opening.capabilities,
                 account,
-                collation: login.opening.collation,
+                collation: login.opening.collation.into(),
                 schema: login.schema,
                 attributes: login.attributes,
                 nonce,
-                host,
+                host: host(ends),
+                ends,
                 admission,
                 leash,
             })
@@ -124,7 +129,7 @@ pub(crate) async fn tell(stream: &mut Stream, sequence: u8, error: &ClientError)
 async fn exchange(
     worker: &Worker,
     stream: &mut Stream,
-    host: &str,
+    ends: &mut Option<Ends>,
     id: u32,
 ) -> Result<(Login, Account, Nonce, u8, Option<Method>), LoginError> {
     let nonce = fresh_nonce();
@@ -133,7 +138,8 @@ async fn exchange(
     let mut bytes = Vec::new();
     greeting.encode(&mut bytes);
     stream.write_all(&bytes).await?;
-    let (mut sequence, mut payload) = read_login_packet(stream).await?;
+    let beginning = pass_header(worker, stream, ends).await?;
+    let (mut sequence, mut payload) = read_rest_of_login(stream, beginning).await?;
     if let Some(acceptor) = tls_wanted(worker, &payload) {
         encrypt(stream, &acceptor).await?;
         (sequence, payload) = read_login_packet(stream).await?;
@@ -144,6 +150,9 @@ async fn exchange(
     let wanted = login.opening.capabilities;
     if !wanted.contains(Capabilities::PROTOCOL_41) {
         return Err(refuse(refusal::bad_handshake("a client of the protocol before 4.1")));
+    }
+    if login.attributes.len() > MOST_ATTRIBUTES {
+        return Err(refuse(refusal::bad_handshake("more than 64 KiB of connection attributes")));
     }
     if worker.tls.clients_must && !stream.is_private() {
         return Err(refuse(refusal::tls_required()));
@@ -158,7 +167,7 @@ async fn exchange(
         sequence,
         switches: wanted.contains(Capabilities::PLUGIN_AUTH),
     };
-    let (account, nonce, sequence) = authenticate(worker, stream, host, claim).await?;
+    let (account, nonce, sequence) = authenticate(worker, stream, &host(*ends), claim).await?;
     Ok((login, account, nonce, sequence, compression))
 }
 
@@ -169,6 +178,46 @@ fn compression(wanted: Capabilities, zstd_level: Option<u8>) -> Option<Method> {
     }
     zstd_level.map(|level| Method::Zstd(i32::from(level).clamp(1, 22)))
 }
+
+/// The host of a client, as servers name it.
+fn host(ends: Option<Ends>) -> String {
+    ends.map_or_else(|| "localhost".to_owned(), |ends| ends.host())
+}
+
+/// Takes a PROXY header, if there is one, and yields how the login after it begins.
+async fn pass_header(
+    worker: &Worker,
+    stream: &mut Stream,
+    ends: &mut Option<Ends>,
+) -> Result<[u8; HEADER_LEN], LoginError> {
+    let mut beginning = [0; HEADER_LEN];
+    stream.read_exact(&mut beginning).await?;
+    if !proxied::is_header(beginning) {
+        return Ok(beginning);
+    }
+    let refuse = |what: &str| LoginError::Refused(1, refusal::bad_handshake(what));
+    let networks = &worker.settings.proxies;
+    let listed = ends.is_some_and(|ends| proxied::is_listed(networks, ends.source.ip()));
+    // Taken even where it is not believed: what is left unread turns the end of the connection into
+    // a reset, which can overtake the error.
+    match proxied::receive(stream, beginning).await {
+        Ok(told) if listed => *ends = told.or(*ends),
+        Ok(_) => {
+            let what = "a PROXY header from an address that proxy_protocol.from does not list";
+            return Err(refuse(what));
+        }
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+            return Err(refuse(&error.to_string()));
+        }
+        Err(error) => return Err(error.into()),
+    }
+    stream.read_exact(&mut beginning).await?;
+    Ok(beginning)
+}
+
+/// Bytes of connection attributes that servers take
+/// (P: page_protocol_connection_phase_packets_protocol_handshake_response).
+pub(crate) const MOST_ATTRIBUTES: usize = 65_535;
 
 /// The acceptor, when the packet asks for TLS and there is TLS to be had.
 fn tls_wanted(worker: &Worker, payload: &[u8]) -> Option<tokio_rustls::TlsAcceptor> {
@@ -247,12 +296,16 @@ fn offered(view: &View) -> Capabilities {
         .unwrap_or(Capabilities::BASE)
 }
 
-fn fresh_nonce() -> Nonce {
-    let mut bytes = [0; NONCE_LEN];
+fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
     // It only fails where the system has no randomness at all, where TLS could not start either;
     // a nonce of zeros then lets nobody in that does not know the password.
     let _filled = SystemRandom::new().fill(&mut bytes);
-    Nonce::from_random(bytes)
+    bytes
+}
+
+fn fresh_nonce() -> Nonce {
+    Nonce::from_random(random::<NONCE_LEN>())
 }
 
 /// What a client says of itself.
@@ -280,7 +333,7 @@ pub(crate) async fn authenticate(
 ) -> Result<(Account, Nonce, u8), LoginError> {
     let Claim { user, plugin, mut answer, mut nonce, mut sequence, switches } = claim;
     let name = String::from_utf8_lossy(user).into_owned();
-    let usable = |plugin: &Plugin| *plugin != Plugin::ClearPassword || stream.is_tls();
+    let usable = |plugin: &Plugin| !plugin.shows_password() || stream.is_tls();
     let mut plugin = match plugin {
         "" => Some(Plugin::NativePassword),
         named => Plugin::by_name(named).filter(usable),
@@ -289,11 +342,20 @@ pub(crate) async fn authenticate(
     // A client that lacks the greeting's plugin names its own and waits to be asked for it (seen
     // with MySQL 9.7's, which has no mysql_native_password).
     let waits = answer.is_empty() && plugin != Some(preferred);
-    if switches && (plugin.is_none() || waits) {
+    // The nonce that client_ed25519 signs is longer than the greeting's.
+    let signs = plugin == Some(Plugin::Ed25519);
+    let mut challenge = nonce.0.to_vec();
+    if switches && (plugin.is_none() || waits || signs) {
         let asked = plugin.unwrap_or(preferred);
-        nonce = fresh_nonce();
+        if asked == Plugin::Ed25519 {
+            // Clients go on using the nonce they had for plugins with the shorter one.
+            challenge = random::<{ ed25519::NONCE_LEN }>().to_vec();
+        } else {
+            nonce = fresh_nonce();
+            challenge = nonce.0.to_vec();
+        }
         let mut bytes = Vec::new();
-        put_packet(&mut bytes, sequence.wrapping_add(1), &switch_request(asked, &nonce));
+        put_packet(&mut bytes, sequence.wrapping_add(1), &switch_request(asked, &challenge));
         stream.write_all(&bytes).await?;
         stream.flush().await?;
         (sequence, answer) = read_login_packet(stream).await?;
@@ -301,7 +363,7 @@ pub(crate) async fn authenticate(
     }
     let account = worker.account(user);
     let password = account.map_or("an account that does not exist", |a| a.password.as_str());
-    let fits = plugin.is_some_and(|p| p.verify(password.as_bytes(), &nonce, &answer));
+    let fits = plugin.is_some_and(|p| p.verify(password.as_bytes(), &challenge, &answer));
     sequence = sequence.wrapping_add(1);
     let Some(account) = account.filter(|_| fits) else {
         let with_password = !answer.is_empty();

@@ -4,6 +4,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ipnet::IpNet;
+
 /// Everything the data plane needs of the configuration.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -15,6 +17,8 @@ pub struct Settings {
     pub servers: Vec<ServerSettings>,
     /// The accounts that applications log in with.
     pub accounts: Vec<Account>,
+    /// Clients from here may tell another address in a PROXY header.
+    pub proxies: Vec<IpNet>,
     /// How long one attempt to reach a server may take, login included.
     pub connect_timeout: Duration,
     /// The limits.
@@ -47,6 +51,8 @@ pub struct ServerSettings {
     pub account: Option<Account>,
     /// Compress the connections to it with zlib, if it offers that.
     pub compress: bool,
+    /// Tell it the client's address in a PROXY header.
+    pub proxy_protocol: bool,
 }
 
 /// An account.

@@ -92,9 +92,17 @@ const LOGIN_PACKET: usize = 1 << 20;
 ///
 /// Those of the stream, and `InvalidData` for a packet that is too long for a login.
 pub(crate) async fn read_login_packet(stream: &mut Stream) -> io::Result<(u8, Vec<u8>)> {
-    let mut bytes = [0; HEADER_LEN];
-    stream.read_exact(&mut bytes).await?;
-    let Some(header) = Header::peek(&bytes).filter(|header| header.payload_len <= LOGIN_PACKET)
+    let mut header = [0; HEADER_LEN];
+    stream.read_exact(&mut header).await?;
+    read_rest_of_login(stream, header).await
+}
+
+/// The same for a packet whose header was read.
+pub(crate) async fn read_rest_of_login(
+    stream: &mut Stream,
+    header: [u8; HEADER_LEN],
+) -> io::Result<(u8, Vec<u8>)> {
+    let Some(header) = Header::peek(&header).filter(|header| header.payload_len <= LOGIN_PACKET)
     else {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "login packet too long"));
     };

@@ -9,7 +9,7 @@
 //! * [`reply`] finds where a server's reply ends.
 //! * [`attributes`] finds the text of a statement that has query attributes.
 //! * [`prepared`] finds what has to be known of a prepared statement's packets.
-//! * [`capabilities`], [`greeting`], [`login`] and [`auth`] are the way in.
+//! * [`capabilities`], [`greeting`], [`login`], [`auth`] and [`ed25519`] are the way in.
 //! * [`status`] builds OK packets, [`error`] ERR packets.
 //!
 //! Protocol facts are cited as `(P: page)`, a page of the MySQL source documentation at
@@ -20,6 +20,7 @@ pub mod auth;
 pub mod capabilities;
 pub mod command;
 pub mod compress;
+pub mod ed25519;
 pub mod error;
 pub mod frame;
 pub mod greeting;

@@ -3,6 +3,7 @@
 //! page_protocol_com_change_user).
 
 use crate::capabilities::Capabilities;
+use crate::command::CHANGE_USER;
 use crate::frame::put_packet;
 use crate::lenenc::{Cursor, Truncated, put_lenenc_bytes};
 
@@ -151,6 +152,9 @@ pub struct ChangeUser {
     pub collation: Option<u16>,
     /// The plugin the answer is for; empty when the client does not say.
     pub plugin: String,
+    /// Connection attributes as they are on the wire, without the length of the whole; none when
+    /// the client sends none.
+    pub attributes: Option<Vec<u8>>,
 }
 
 impl ChangeUser {
@@ -167,7 +171,28 @@ impl ChangeUser {
         let schema = cursor.until_nul().to_vec();
         let collation = if cursor.is_empty() { None } else { Some(cursor.u16("the collation")?) };
         let plugin = String::from_utf8_lossy(cursor.until_nul()).into_owned();
-        Ok(Self { user, answer, schema, collation, plugin })
+        // Servers do not look at what follows where attributes were not agreed on.
+        let attributes = cursor.lenenc_bytes("the connection attributes").ok().map(<[u8]>::to_vec);
+        Ok(Self { user, answer, schema, collation, plugin, attributes })
+    }
+
+    /// Appends the command as a packet. The answer is at most 255 bytes, and there has to be a
+    /// collation; attributes have to be agreed on.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        let mut payload = vec![CHANGE_USER];
+        payload.extend(&self.user);
+        payload.push(0);
+        payload.push(u8::try_from(self.answer.len()).unwrap_or_default());
+        payload.extend(&self.answer);
+        payload.extend(&self.schema);
+        payload.push(0);
+        payload.extend(self.collation.unwrap_or_default().to_le_bytes());
+        payload.extend(self.plugin.as_bytes());
+        payload.push(0);
+        if let Some(attributes) = &self.attributes {
+            put_lenenc_bytes(&mut payload, attributes);
+        }
+        put_packet(out, 0, &payload);
     }
 }
 
@@ -229,6 +254,14 @@ mod tests {
             (Some(255), "mysql_native_password")
         );
         assert!(ChangeUser::parse(b"app\0\x09xy").is_err());
+        let short = ChangeUser::parse(b"app\0\x02xyshop\0").unwrap();
+        assert_eq!((short.collation, short.attributes), (None, None));
+        for attributes in [None, Some(vec![]), Some(vec![7; 60_000])] {
+            let change = ChangeUser { collation: Some(2304), attributes, ..parsed.clone() };
+            let mut bytes = Vec::new();
+            change.encode(&mut bytes);
+            assert_eq!(ChangeUser::parse(&bytes[HEADER_LEN + 1..]), Ok(change));
+        }
     }
 
     proptest::proptest! {

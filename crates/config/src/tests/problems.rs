@@ -17,7 +17,7 @@ const SETTINGS: &[Case] = &[
     ("watch: true\nwatch: true", "5:1: watch: found the key a second time, expected it once"),
     (
         "3306: x",
-        "4:1: 3306: found an unknown key, expected one of listen, admin, defaults, monitor, users, databases, read_only, reads, health, connect_timeout, master_may_replicate, hold_writes, limits, watch, threads, drain_timeout, slow_statement, tls, log",
+        "4:1: 3306: found an unknown key, expected one of listen, admin, defaults, monitor, users, databases, proxy_protocol, read_only, reads, health, connect_timeout, master_may_replicate, hold_writes, limits, watch, threads, drain_timeout, slow_statement, tls, log",
     ),
     (
         "health: [3s]",
@@ -297,6 +297,11 @@ const SETTINGS: &[Case] = &[
         "tls: {servers: required, ca: /ca}",
         "4:26: tls.ca: found although tls.servers is \"required\", expected only with \"verify\", since nothing else checks certificates",
     ),
+    (
+        "proxy_protocol: {from: [10.0.0.0/8, 10.0.0.0/33, host, '::1']}",
+        "4:37: proxy_protocol.from[1]: found \"10.0.0.0/33\", expected a list of networks, such as 10.0.0.0/8, and addresses\n\
+         4:50: proxy_protocol.from[2]: found \"host\", expected a list of networks, such as 10.0.0.0/8, and addresses",
+    ),
     ("tls: {cert: /c}", "4:13: tls.cert: found \"/c\", expected key beside it"),
     ("tls: {client_key: /k}", "4:19: tls.client_key: found \"/k\", expected client_cert beside it"),
     ("tls: {cert: 1, key: /k}", "4:13: tls.cert: found 1, expected a file name"),
@@ -306,7 +311,7 @@ const SETTINGS: &[Case] = &[
 const SERVERS: &[Case] = &[
     (
         "db001",
-        "3:5: databases[0]: found \"db001\", expected a mapping of host, port, role, disabled, user, pass, pass_env, pass_file, partition, master, weight, compress",
+        "3:5: databases[0]: found \"db001\", expected a mapping of host, port, role, disabled, user, pass, pass_env, pass_file, partition, master, weight, compress, proxy_protocol",
     ),
     ("{role: master}", "3:5: databases[0].host: found none, expected a host name or IP address"),
     ("{host: a}", "3:5: databases[0].role: found none, expected \"master\" or \"replica\""),
@@ -460,11 +465,11 @@ const SERVERS: &[Case] = &[
 const FILES: &[Case] = &[
     (
         "",
-        "1:1: found nothing, expected a mapping of listen, admin, defaults, monitor, users, databases, read_only, reads, health, connect_timeout, master_may_replicate, hold_writes, limits, watch, threads, drain_timeout, slow_statement, tls, log",
+        "1:1: found nothing, expected a mapping of listen, admin, defaults, monitor, users, databases, proxy_protocol, read_only, reads, health, connect_timeout, master_may_replicate, hold_writes, limits, watch, threads, drain_timeout, slow_statement, tls, log",
     ),
     (
         "just text",
-        "1:1: found \"just text\", expected a mapping of listen, admin, defaults, monitor, users, databases, read_only, reads, health, connect_timeout, master_may_replicate, hold_writes, limits, watch, threads, drain_timeout, slow_statement, tls, log",
+        "1:1: found \"just text\", expected a mapping of listen, admin, defaults, monitor, users, databases, proxy_protocol, read_only, reads, health, connect_timeout, master_may_replicate, hold_writes, limits, watch, threads, drain_timeout, slow_statement, tls, log",
     ),
     (
         "defaults: {user: a, pass: b}",

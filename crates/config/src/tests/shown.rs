@@ -10,12 +10,13 @@ monitor: {user: failsoft, pass: "***"}
 users: [{name: "o'\"\\ ${YES} $${YES} é \U0001f600", pass: "***"}, {name: "off", pass: "***"}, {name: "12", pass: "***"}]
 databases:
   - {host: a, role: master, partition: [default], user: root, pass: "***"}
-  - {host: b, port: 1, role: master, partition: ["x_*", "y z"], weight: 3}
+  - {host: b, port: 1, role: master, partition: ["x_*", "y z"], weight: 3, proxy_protocol: true}
   - {host: "2001:db8::1", role: replica, master: a, disabled: true}
 health: {interval: 1m30s}
 limits: {packet: 1MB, connections_per_user: 3}
 slow_statement: 1s500ms
 tls: {cert: c, key: /k, servers: verify, ca: "/c a", client_cert: a, client_key: b}
+proxy_protocol: {from: [10.0.0.0/8, "::1"]}
 log: {format: human, level: trace}
 threads: 3
 "#;
@@ -45,7 +46,8 @@ monitor:
 users:
   - {name: app, pass: \"***\"}
 databases:
-  - {host: db001, port: 3306, role: master, disabled: false, weight: 1, compress: false}
+  - {host: db001, port: 3306, role: master, disabled: false, weight: 1, compress: false, proxy_protocol: false}
+# proxy_protocol: (none)
 read_only: false
 reads: master
 health:
@@ -117,7 +119,7 @@ fn differences_are_named_and_secrets_are_not() {
         (
             "host: db002",
             "host: db003",
-            "databases[db002:3306]: {host: db002, port: 3306, role: replica, disabled: false, master: \"db001:3306\", weight: 1, compress: false} -> (none)\ndatabases[db003:3306]: (none) -> {host: db003, port: 3306, role: replica, disabled: false, master: \"db001:3306\", weight: 1, compress: false}",
+            "databases[db002:3306]: {host: db002, port: 3306, role: replica, disabled: false, master: \"db001:3306\", weight: 1, compress: false, proxy_protocol: false} -> (none)\ndatabases[db003:3306]: (none) -> {host: db003, port: 3306, role: replica, disabled: false, master: \"db001:3306\", weight: 1, compress: false, proxy_protocol: false}",
         ),
         ("}\n", "}\nlisten: [a:1, b:2]\n", "listen: [\"127.0.0.1:3306\"] -> [\"a:1\", \"b:2\"]"),
     ];

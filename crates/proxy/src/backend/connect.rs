@@ -10,19 +10,23 @@ use rustls::pki_types::{ServerName, SubjectPublicKeyInfoDer};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
-use wire::auth::{ASK_PUBLIC_KEY, FAST_AUTH_OK, FULL_AUTH, Nonce, Plugin, mask_password};
+use wire::auth::{
+    ASK_PUBLIC_KEY, ASK_PUBLIC_KEY_SHA256, FAST_AUTH_OK, FULL_AUTH, Nonce, Plugin, mask_password,
+};
 use wire::capabilities::Capabilities;
 use wire::compress::Method;
 use wire::error::ServerError;
 use wire::frame::put_packet;
 use wire::greeting::Greeting;
 use wire::lenenc::Cursor;
-use wire::login::{Login, Opening, put_attribute};
+use wire::login::{ChangeUser, Login, Opening, put_attribute};
 
 use super::gate::Entry;
 use super::{Backend, ConnectError};
 use crate::clock::now;
 use crate::compressed::{Compressed, Peer};
+use crate::login::MOST_ATTRIBUTES;
+use crate::proxied::{self, Ends};
 use crate::settings::{Account, ServerSettings, ServerTlsMode};
 use crate::stream::{Stream, read_login_packet};
 use crate::worker::{Slot, Worker};
@@ -39,11 +43,13 @@ pub(crate) struct Wanted<'a> {
     /// What the client agreed on, of [`Capabilities::CARRIED`].
     pub(crate) capabilities: Capabilities,
     /// The client's collation.
-    pub(crate) collation: u8,
+    pub(crate) collation: u16,
     /// The schema; empty for none.
     pub(crate) schema: &'a [u8],
     /// The client's connection attributes, as on the wire.
     pub(crate) attributes: &'a [u8],
+    /// The ends of the client's connection, for servers that want to know.
+    pub(crate) ends: Option<Ends>,
 }
 
 /// Opens a connection, sharing what is known of the server's being reachable with other sessions.
@@ -106,6 +112,9 @@ async fn connect(
     tcp.set_nodelay(true)?;
     watch_for_silence(&tcp)?;
     let mut stream = Stream::Tcp(tcp);
+    if settings.proxy_protocol {
+        stream.write_all(&proxied::header(wanted.ends)).await?;
+    }
     let (_, payload) = read_login_packet(&mut stream).await?;
     let greeting = parse_greeting(&payload)?;
     let account = settings.account.as_ref().unwrap_or(wanted.account);
@@ -120,11 +129,16 @@ async fn connect(
     login.encode(sequence, &mut bytes);
     stream.write_all(&bytes).await?;
     let verified = stream.is_tls() && worker.settings.tls_servers.mode == ServerTlsMode::Verify;
-    let status =
-        finish_login(&mut stream, greeting.nonce, account, &login.plugin, verified).await?;
+    let plugin = Plugin::by_name(&login.plugin);
+    let mut status = finish_login(&mut stream, greeting.nonce, account, plugin, verified).await?;
     if compress {
         let over = Compressed::new(stream, Method::Zlib, Peer::Server);
         stream = Stream::Compressed(Box::new(over));
+    }
+    if wanted.collation > u8::MAX.into() {
+        let nonce = greeting.nonce;
+        ask_for_collation(&mut stream, login, wanted.collation).await?;
+        status = finish_login(&mut stream, nonce, account, None, verified).await?;
     }
     Ok(Backend {
         stream,
@@ -191,19 +205,52 @@ fn first_answer(
         flags = flags.without(Capabilities::CONNECT_WITH_DB);
     }
     // An unknown plugin's request for another is answered when it comes.
-    let plugin = Plugin::by_name(&greeting.plugin).unwrap_or(Plugin::NativePassword);
-    let plugin = if plugin == Plugin::ClearPassword { Plugin::NativePassword } else { plugin };
-    let mut attributes = wanted.attributes.to_vec();
-    put_attribute(&mut attributes, "_proxy", "failsoft");
+    let scrambles =
+        |plugin: &Plugin| matches!(plugin, Plugin::NativePassword | Plugin::CachingSha2);
+    let plugin = Plugin::by_name(&greeting.plugin).filter(scrambles);
+    let plugin = plugin.unwrap_or(Plugin::NativePassword);
+    let [collation, _] = wanted.collation.to_le_bytes();
     Ok(Login {
-        opening: Opening { capabilities: flags, max_packet: 1 << 30, collation: wanted.collation },
+        opening: Opening { capabilities: flags, max_packet: 1 << 30, collation },
         user: account.name.as_bytes().to_vec(),
-        answer: plugin.answer(account.password.as_bytes(), &greeting.nonce),
+        answer: plugin.answer(account.password.as_bytes(), &greeting.nonce.0),
         schema: wanted.schema.to_vec(),
         plugin: plugin.name().to_owned(),
-        attributes,
+        attributes: attributes(wanted.attributes),
         zstd_level: None,
     })
+}
+
+/// The client's attributes and one of ours, where there is room for it.
+fn attributes(of_client: &[u8]) -> Vec<u8> {
+    let mut attributes = of_client.to_vec();
+    put_attribute(&mut attributes, "_proxy", "failsoft");
+    if attributes.len() > MOST_ATTRIBUTES {
+        attributes.truncate(of_client.len());
+    }
+    attributes
+}
+
+/// Sends a login again as `COM_CHANGE_USER`, which has room for a collation of 16 bits. No plugin
+/// has this name, so that the server asks for the right one with a nonce of its own.
+async fn ask_for_collation(
+    stream: &mut Stream,
+    login: Login,
+    collation: u16,
+) -> Result<(), ConnectError> {
+    let attributes = login.opening.capabilities.contains(Capabilities::CONNECT_ATTRS);
+    let change = ChangeUser {
+        user: login.user,
+        answer: Vec::new(),
+        schema: login.schema,
+        collation: Some(collation),
+        plugin: "failsoft".to_owned(),
+        attributes: attributes.then_some(login.attributes),
+    };
+    let mut bytes = Vec::new();
+    change.encode(&mut bytes);
+    stream.write_all(&bytes).await?;
+    Ok(())
 }
 
 /// Turns TLS on where it is configured and offered; yields the stream to go on with and the sequence
@@ -238,13 +285,13 @@ async fn start_tls(
 /// Goes on with the login until the server lets us in; yields its status flags.
 async fn finish_login(
     stream: &mut Stream,
-    mut nonce: Nonce,
+    nonce: Nonce,
     account: &Account,
-    plugin: &str,
+    mut plugin: Option<Plugin>,
     verified: bool,
 ) -> Result<u16, ConnectError> {
     let password = account.password.as_bytes();
-    let mut plugin = Plugin::by_name(plugin);
+    let mut nonce = nonce.0.to_vec();
     // Each round needs a packet of the server's; no exchange has more than a few.
     for _ in 0..8 {
         let (sequence, payload) = read_login_packet(stream).await?;
@@ -264,7 +311,9 @@ async fn finish_login(
                 }
                 nonce = fresh.unwrap_or(nonce);
                 plugin = Some(asked);
-                asked.answer(password, &nonce)
+                // An empty password is its NUL, which nobody has to hide.
+                let hides = asked == Plugin::Sha256 && !stream.is_private() && !password.is_empty();
+                if hides { ASK_PUBLIC_KEY_SHA256.to_vec() } else { asked.answer(password, &nonce) }
             }
             (Some(0x01), Some(Plugin::CachingSha2)) if payload == FAST_AUTH_OK => continue,
             (Some(0x01), Some(Plugin::CachingSha2)) if payload == FULL_AUTH => {
@@ -274,7 +323,7 @@ async fn finish_login(
                     ASK_PUBLIC_KEY.to_vec()
                 }
             }
-            (Some(0x01), Some(Plugin::CachingSha2)) => {
+            (Some(0x01), Some(Plugin::CachingSha2 | Plugin::Sha256)) => {
                 let key = payload.get(1..).unwrap_or_default();
                 encrypt_password(password, &nonce, key)?
             }
@@ -299,17 +348,17 @@ fn ok_status(payload: &[u8]) -> Result<u16, ConnectError> {
 }
 
 /// An auth switch request: the plugin's name and a fresh nonce.
-fn parse_switch(payload: &[u8]) -> Result<(Plugin, Option<Nonce>), ConnectError> {
+fn parse_switch(payload: &[u8]) -> Result<(Plugin, Option<Vec<u8>>), ConnectError> {
     let mut cursor = Cursor::new(payload.get(1..).unwrap_or_default());
     let name = String::from_utf8_lossy(cursor.until_nul()).into_owned();
     let plugin = Plugin::by_name(&name).ok_or_else(|| {
         ConnectError::Protocol(format!("it asks for authentication plugin {name}, unknown here"))
     })?;
-    Ok((plugin, Nonce::from_switch(cursor.rest())))
+    Ok((plugin, plugin.nonce_in(cursor.rest()).map(<[u8]>::to_vec)))
 }
 
 /// The password under the server's public key, a PEM text.
-fn encrypt_password(password: &[u8], nonce: &Nonce, pem: &[u8]) -> Result<Vec<u8>, ConnectError> {
+fn encrypt_password(password: &[u8], nonce: &[u8], pem: &[u8]) -> Result<Vec<u8>, ConnectError> {
     let bad = || protocol(&"its public key cannot be used");
     let der = SubjectPublicKeyInfoDer::from_pem_slice(pem).map_err(|_| bad())?;
     let key = PublicEncryptingKey::from_der(der.as_ref()).map_err(|_| bad())?;
@@ -322,3 +371,6 @@ fn encrypt_password(password: &[u8], nonce: &Nonce, pem: &[u8]) -> Result<Vec<u8
         .to_vec();
     Ok(written)
 }
+
+#[cfg(test)]
+mod tests;

@@ -16,7 +16,7 @@ use super::state::{Carried, classify, command_statement};
 use super::statement::{Request, Served};
 use super::{Flow, Session};
 use crate::backend::restore;
-use crate::login::{Claim, LoginError, authenticate};
+use crate::login::{Claim, LoginError, MOST_ATTRIBUTES, authenticate};
 use crate::refusal;
 
 /// The effects for which a statement's text is needed once it succeeded.
@@ -398,6 +398,10 @@ impl Session {
                 return Flow::End;
             }
         };
+        if change.attributes.as_ref().is_some_and(|all| all.len() > MOST_ATTRIBUTES) {
+            self.tell(&refusal::malformed("more than 64 KiB of connection attributes")).await;
+            return Flow::End;
+        }
         let claim = Claim {
             user: &change.user,
             plugin: &change.plugin,
@@ -432,8 +436,10 @@ impl Session {
         self.client.account = account;
         self.client.nonce = nonce;
         if let Some(collation) = change.collation {
-            // The protocol's login has room for eight bits of it.
-            self.client.collation = u8::try_from(collation & 0xff).unwrap_or_default();
+            self.client.collation = collation;
+        }
+        if let Some(attributes) = change.attributes {
+            self.client.attributes = attributes;
         }
         self.forget();
         self.carried = Carried::new(self.client.capabilities, self.client.collation, change.schema);

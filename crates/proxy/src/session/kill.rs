@@ -169,6 +169,7 @@ impl Session {
             collation: self.client.collation,
             schema: b"",
             attributes: &[],
+            ends: self.client.ends,
         };
         connect::open(&self.worker, wanted).await
     }

@@ -73,7 +73,7 @@ const MOST_SETTINGS_BYTES: usize = 64 * 1024;
 
 /// The character sets in which a backslash or a quote can be the second byte of a character, and
 /// their collations' ids.
-const UNSAFE_CHARSETS: &[(&str, &[u8])] = &[
+const UNSAFE_CHARSETS: &[(&str, &[u16])] = &[
     ("big5", &[1, 84]),
     ("sjis", &[13, 88]),
     ("cp932", &[95, 96]),
@@ -82,7 +82,7 @@ const UNSAFE_CHARSETS: &[(&str, &[u8])] = &[
 ];
 
 impl Carried {
-    pub(crate) fn new(capabilities: Capabilities, collation: u8, schema: Vec<u8>) -> Self {
+    pub(crate) fn new(capabilities: Capabilities, collation: u16, schema: Vec<u8>) -> Self {
         Self {
             schema,
             schema_is_known: false,
@@ -98,7 +98,7 @@ impl Carried {
     }
 
     /// As after `COM_RESET_CONNECTION`: the schema stays.
-    pub(crate) fn reset(&mut self, collation: u8) {
+    pub(crate) fn reset(&mut self, collation: u16) {
         self.unsafe_charset = is_unsafe(collation);
         self.settings.clear();
         self.prepared.clear();
@@ -170,7 +170,9 @@ impl Carried {
     }
 }
 
-fn is_unsafe(collation: u8) -> bool {
+fn is_unsafe(collation: u16) -> bool {
+    // MariaDB's collations without padding have the ids of those with it, and 1024 more.
+    let collation = if collation & !0xff == 0x400 { collation & 0xff } else { collation };
     UNSAFE_CHARSETS.iter().any(|(_, ids)| ids.contains(&collation))
 }
 

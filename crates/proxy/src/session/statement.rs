@@ -340,6 +340,7 @@ impl Session {
             collation: self.client.collation,
             schema: &self.carried.schema,
             attributes: &self.client.attributes,
+            ends: self.client.ends,
         };
         let opened = connect::open(&self.worker, wanted).await;
         match &opened {
