@@ -93,7 +93,7 @@ fn text(token: Token<'_>, dialect: Dialect) -> String {
 }
 
 /// A token's text without its quotes, and with what was escaped in it.
-fn unquote(token: Token<'_>, dialect: Dialect) -> Vec<u8> {
+pub(crate) fn unquote(token: Token<'_>, dialect: Dialect) -> Vec<u8> {
     let [quote @ (b'\'' | b'"' | b'`'), inner @ .., _] = token.text else {
         return token.text.to_vec();
     };

@@ -12,7 +12,9 @@
 //! must guard with a read-only transaction; the second are writes. And a view may call a stored
 //! function without a trace of it in the text: only the read-only transaction stops that.
 //!
-//! The cases are listed in `tests/statements.tsv`, and the servers are asked by the end-to-end test
+//! [`touched`] says which schemas a packet touches, for those who keep them on several servers.
+//!
+//! The cases are listed in `tests/statements.tsv` and `tests/schemas.tsv`, and the servers are asked by the end-to-end test
 //! `oracle`.
 
 mod bytes;
@@ -28,11 +30,13 @@ mod set;
 mod statement;
 mod tables;
 mod token;
+mod touched;
 
 pub use effects::Effects;
 pub use extract::{
     Assignment, KillTarget, assignments, kill_target, mentions_user_variable, use_target,
 };
+pub use touched::{Touched, touched};
 
 /// How the session's settings change the way its statements are read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -3,7 +3,10 @@
 use std::hint::black_box;
 
 use proptest::prelude::*;
-use sql::{Dialect, Effects, Kind, Statement, assignments, classify, kill_target, use_target};
+use sql::{
+    Dialect, Effects, Kind, Statement, Touched, assignments, classify, kill_target, touched,
+    use_target,
+};
 
 /// The rows of the table that are read in the plain dialect and have neither comments nor quotes,
 /// so that their blanks can be changed at will.
@@ -39,6 +42,29 @@ fn any_dialect() -> impl Strategy<Value = Dialect> {
         no_backslash_escapes,
         unsafe_charset,
     })
+}
+
+/// The packets of the table of schemas that can be read without executable comments.
+fn schema_rows() -> Vec<&'static str> {
+    include_str!("schemas.tsv")
+        .lines()
+        .filter(|row| !row.starts_with('#'))
+        .filter_map(|row| row.split_once('\t').map(|(_, sql)| sql))
+        .filter(|sql| !sql.chars().any(|letter| "/#'\"".contains(letter)))
+        .collect()
+}
+
+/// What a packet touches, with names in lower case.
+fn schemas(sql: &str) -> Vec<String> {
+    let mut all = Vec::new();
+    touched(sql.as_bytes(), Dialect::default(), |one| {
+        all.push(match one {
+            Touched::Current => ".".to_owned(),
+            Touched::Schema(name) => String::from_utf8_lossy(&name).to_lowercase(),
+            Touched::Use(name) => format!(">{}", String::from_utf8_lossy(&name).to_lowercase()),
+        });
+    });
+    all
 }
 
 /// Pieces that make text which nearly is SQL.
@@ -95,6 +121,14 @@ fn pieces() -> impl Strategy<Value = Vec<u8>> {
         "AND",
         "COUNT",
         "HANDLER",
+        "FROM",
+        "JOIN",
+        "TABLE",
+        "DELETE",
+        "USING",
+        "CREATE",
+        "SHOW",
+        "a.b",
     ]);
     prop::collection::vec(piece, 0..30).prop_map(|pieces| pieces.concat().into_bytes())
 }
@@ -112,6 +146,34 @@ proptest! {
         let statement = classify(&bytes, dialect);
         prop_assert!(!statement.class.because.is_empty());
         black_box((assignments(&bytes, dialect), use_target(&bytes, dialect), kill_target(&bytes, dialect)));
+        touched(&bytes, dialect, |one| drop(black_box(one)));
+    }
+
+    #[test]
+    fn schemas_do_not_depend_on_case_and_blanks(
+        sql in prop::sample::select(schema_rows()),
+        blank in prop::sample::select(vec!["  ", "\n", "/* FROM x.y */", " /**/ ", " -- x.y\n"]),
+    ) {
+        prop_assert_eq!(schemas(&sql.to_uppercase()), schemas(sql), "{}", sql);
+        prop_assert_eq!(schemas(&with_blanks(sql, blank)), schemas(sql), "{}", sql);
+        prop_assert_eq!(schemas(&sql.replace('.', " . ")), schemas(sql), "{}", sql);
+    }
+
+    #[test]
+    fn schemas_of_several_statements_add_up(
+        one in prop::sample::select(schema_rows()),
+        two in prop::sample::select(schema_rows()),
+    ) {
+        // A routine runs to the end of the packet.
+        prop_assume!(!["CREATE", "ALTER"].iter().any(|verb| one.starts_with(verb)));
+        let sum = [schemas(one), schemas(two)].concat();
+        prop_assert_eq!(schemas(&format!("{one};{two}")), sum, "{};{}", one, two);
+    }
+
+    #[test]
+    fn literals_touch_no_schema(text in "[a-zA-Z@:=;()*/#. -]{0,40}") {
+        let in_quotes = format!("SELECT '{text}', \"{text}\"");
+        prop_assert_eq!(schemas(&in_quotes), Vec::<String>::new(), "{}", in_quotes);
     }
 
     #[test]

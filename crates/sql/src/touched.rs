@@ -1,0 +1,55 @@
+//! Which schemas a packet touches.
+//!
+//! Only names in the place of a table, a routine or a schema count: after `FROM`, `JOIN`, `INTO`,
+//! `UPDATE`, `TABLE` and their like, in the comma lists behind these, and before the `(` of a call.
+//! Elsewhere `a.b` is a column as often as not, and says nothing. What stands in text literals
+//! (`PREPARE … FROM '…'`) and what routines do is not seen.
+//!
+//! This is a second look at a packet, for configurations with several partitions only, so it may
+//! allocate. [`heads`] knows the statements that are not queries, [`walk`] looks through the rest.
+
+mod heads;
+mod walk;
+
+use std::borrow::Cow;
+
+use crate::Dialect;
+use crate::bytes;
+use walk::Walk;
+
+/// A schema that a packet touches.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Touched<'a> {
+    /// The current one: something is named without a schema.
+    Current,
+    /// The one of this name.
+    Schema(Cow<'a, [u8]>),
+    /// The one of this name, which is the current one from here on.
+    Use(Cow<'a, [u8]>),
+}
+
+/// Tells `visit` of every schema that a packet touches, in the order of the text; a schema may be
+/// told more than once, and nothing of statements that touch none.
+///
+/// A packet with executable comments is read with and without them, and one whose quotes depend on
+/// ANSI_QUOTES in both ways: what any of the readings touches is told.
+///
+/// ```
+/// use sql::{Dialect, Touched, touched};
+///
+/// let mut all = Vec::new();
+/// touched(b"SELECT a.x FROM shop.orders a, t", Dialect::default(), |one| all.push(one));
+/// assert_eq!(all, [Touched::Schema(b"shop".into()), Touched::Current]);
+/// ```
+pub fn touched<'a>(sql: &'a [u8], dialect: Dialect, mut visit: impl FnMut(Touched<'a>)) {
+    let mut read = |dialect, counted| Walk::new(sql, dialect, counted, &mut visit).packet();
+    let comments = read(dialect, u32::MAX);
+    if comments > 0 {
+        read(dialect, 0);
+    }
+    // A double-quoted name in the place of a table is told in either dialect. It is what follows
+    // that may be cut differently, and only where a backslash may hide a quote.
+    if bytes::find(sql, b'"').is_some() && bytes::find(sql, b'\\').is_some() {
+        read(Dialect { ansi_quotes: !dialect.ansi_quotes, ..dialect }, u32::MAX);
+    }
+}
