@@ -8,6 +8,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::address::Address;
+use crate::partitions::do_meet;
 use crate::secret::Secret;
 
 /// The whole configuration: checked, with every default filled in.
@@ -121,6 +122,13 @@ impl Database {
     #[must_use]
     pub fn key(&self) -> String {
         Address { host: self.host.clone(), port: self.port }.to_string()
+    }
+
+    /// Whether a schema is on the lists of both.
+    #[must_use]
+    pub fn shares_schemas_with(&self, other: &Self) -> bool {
+        let meets = |schema: &String| other.partition.iter().any(|one| do_meet(one, schema));
+        self.partition.iter().any(meets)
     }
 }
 

@@ -101,7 +101,7 @@ fn check_homes(reader: &mut Reader<'_>, masters: &[&Draft<'_>]) {
 }
 
 /// Some schema belongs to both entries.
-fn do_meet(a: &str, b: &str) -> bool {
+pub(crate) fn do_meet(a: &str, b: &str) -> bool {
     match (a.strip_suffix('*'), b.strip_suffix('*')) {
         (None, None) => a == b,
         (Some(prefix), None) => b != DEFAULT && b.starts_with(prefix),

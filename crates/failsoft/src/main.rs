@@ -14,6 +14,7 @@ mod explain;
 mod http;
 mod limits;
 mod notify;
+mod partitions;
 mod run;
 mod status;
 mod wiring;

@@ -1,7 +1,5 @@
 //! Turns the configuration into what each crate needs to be told.
 
-use std::sync::Arc;
-
 use anyhow::{Context, bail};
 use config::{Config, Database};
 use policy::health::HealthParams;
@@ -9,28 +7,13 @@ use policy::route::Tried;
 use policy::topology::{Role, ServerName, ServerSpec, Topology};
 use proxy::settings as data;
 
-/// The name of the only partition.
-const PARTITION: &str = "default";
+use crate::partitions::Partitions;
 
 /// What policy is told.
 ///
 /// # Errors
 /// The configuration asks for what this version does not have.
 pub(crate) fn topology(config: &Config) -> anyhow::Result<Topology> {
-    let mut partitions: Vec<_> = config
-        .databases
-        .iter()
-        .filter(|db| !db.partition.is_empty())
-        .map(|db| &db.partition)
-        .collect();
-    partitions.sort();
-    partitions.dedup();
-    if partitions.len() > 1 {
-        bail!(
-            "several partitions are not available in this version; the configuration has {}",
-            partitions.len()
-        );
-    }
     if config.databases.len() > Tried::CAPACITY {
         bail!(
             "{} databases are too many, {} are possible",
@@ -38,23 +21,25 @@ pub(crate) fn topology(config: &Config) -> anyhow::Result<Topology> {
             Tried::CAPACITY
         );
     }
+    let partitions = Partitions::of(config);
+    let servers = config.databases.iter().zip(&partitions.of_databases);
     Ok(Topology {
-        servers: config.databases.iter().map(server).collect(),
-        partitions: vec![Arc::from(PARTITION)],
+        servers: servers.map(|(database, partition)| server(database, *partition)).collect(),
+        partitions: partitions.names,
         read_only: config.read_only,
         master_may_replicate: config.master_may_replicate,
         health: HealthParams { threshold: config.health.threshold },
     })
 }
 
-fn server(database: &Database) -> ServerSpec {
+fn server(database: &Database, partition: usize) -> ServerSpec {
     ServerSpec {
         name: ServerName::new(&database.key()),
         role: match database.role {
             config::Role::Master => Role::Master,
             config::Role::Replica => Role::Replica,
         },
-        partition: 0,
+        partition,
         enabled: !database.disabled,
         weight: database.weight,
     }
@@ -108,6 +93,7 @@ pub(crate) fn serving(config: &Config) -> data::Settings {
         listen: config.listen.iter().map(listen).collect(),
         threads: config.threads,
         servers: config.databases.iter().map(server).collect(),
+        homes: Partitions::of(config).homes,
         accounts: config.users.iter().map(account).collect(),
         proxies: config.proxies.clone(),
         connect_timeout: config.connect_timeout,
@@ -195,15 +181,5 @@ mod tests {
             assert_eq!(spec.name.as_str(), format!("{}:{}", probe.host, probe.port));
             assert_eq!((&probe.host, probe.port), (&server.host, server.port));
         }
-    }
-
-    #[test]
-    fn several_partitions_are_refused() {
-        let config = config(
-            "- {host: a, role: master, partition: [default]}\n\
-             - {host: b, role: master, partition: [blog]}\n",
-        );
-        let error = topology(&config).unwrap_err().to_string();
-        assert!(error.starts_with("several partitions are not available"), "{error}");
     }
 }

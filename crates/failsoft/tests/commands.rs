@@ -53,7 +53,7 @@ fn check_says_what_is_good_and_what_is_not() {
             2,
             &["failsoft.yaml:1:1", "databases", "2:12: read_only"],
         ),
-        (partitions, 2, &["several partitions are not available in this version"]),
+        (partitions, 0, &["failsoft.yaml: OK, 2 masters, 0 replicas"]),
     ];
     for (text, code, parts) in table {
         let (_folder, path) = file(text);

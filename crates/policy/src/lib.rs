@@ -10,6 +10,7 @@
 //! * [`mode`] says what a partition can do, and the reason when that is not everything.
 //! * [`cluster`] is the state machine that takes in all of these; it yields a [`view`].
 //! * [`view`] is the immutable snapshot that the data plane and the console read.
+//! * [`partition`] says which partition a packet belongs to.
 //! * [`route`](mod@route) picks the server for one statement, or refuses it.
 //! * [`session`] knows what ties a session to its server.
 
@@ -17,6 +18,7 @@ pub mod cluster;
 pub mod health;
 pub mod mode;
 pub mod observation;
+pub mod partition;
 pub mod route;
 pub mod session;
 pub mod topology;

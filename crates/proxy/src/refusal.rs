@@ -130,6 +130,40 @@ pub(crate) fn no_server(
     )
 }
 
+/// A packet that touches two partitions. Nothing of it was sent.
+pub(crate) fn across_partitions(view: &View, one: usize, other: usize) -> ClientError {
+    let [one, other] = [one, other].map(|at| partition_name(view, at));
+    ClientError::new(
+        1235,
+        b"42000",
+        format!(
+            "{NOT_SUPPORTED} (failsoft: this one touches partitions {one} and {other}; nothing \
+             was executed)"
+        ),
+    )
+}
+
+/// A statement of one partition in a session that cannot leave another. Nothing of it was sent.
+pub(crate) fn tied_to_partition(view: &View, held: usize, wanted: usize, why: &str) -> ClientError {
+    let [held, wanted] = [held, wanted].map(|at| partition_name(view, at));
+    ClientError::new(
+        1235,
+        b"42000",
+        format!(
+            "{NOT_SUPPORTED} (failsoft: this one belongs to partition {wanted}, and the session \
+             cannot leave partition {held} because of {why}; nothing was executed)"
+        ),
+    )
+}
+
+/// The sentence of a server about what it cannot do.
+const NOT_SUPPORTED: &str =
+    "This version of MySQL doesn't yet support 'statements across partitions'";
+
+fn partition_name(view: &View, at: usize) -> &str {
+    view.partitions.get(at).map_or("", |partition| &partition.name)
+}
+
 /// More connections than are allowed.
 pub(crate) fn too_many_connections(limit: &str) -> ClientError {
     ClientError::new(1040, b"08004", format!("Too many connections (failsoft: {limit})"))

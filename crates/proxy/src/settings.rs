@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use policy::partition::Homes;
 
 /// Everything the data plane needs of the configuration.
 #[derive(Clone, Debug)]
@@ -15,6 +16,8 @@ pub struct Settings {
     pub threads: usize,
     /// The servers, in the order of the view's.
     pub servers: Vec<ServerSettings>,
+    /// Where each schema lives, in terms of the view's partitions.
+    pub homes: Homes,
     /// The accounts that applications log in with.
     pub accounts: Vec<Account>,
     /// Clients from here may tell another address in a PROXY header.

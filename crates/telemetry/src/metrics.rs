@@ -22,7 +22,6 @@ use crate::worker::WorkerMetrics;
 pub struct Metrics {
     registry: Registry,
     pub(crate) shared: Shared,
-    partitions: Vec<Arc<str>>,
     servers: Vec<ServerGauges>,
     partition_mode: IntGaugeVec,
     replication_delay: IntGaugeVec,
@@ -31,7 +30,7 @@ pub struct Metrics {
 /// What workers count into.
 #[derive(Clone)]
 pub(crate) struct Shared {
-    pub(crate) partition: Arc<str>,
+    pub(crate) partitions: Vec<Arc<str>>,
     pub(crate) statements: IntCounterVec,
     pub(crate) statement_seconds: HistogramVec,
     pub(crate) refused: IntCounterVec,
@@ -76,7 +75,9 @@ pub struct Totals {
 
 impl fmt::Debug for Metrics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Metrics").field("partitions", &self.partitions).finish_non_exhaustive()
+        f.debug_struct("Metrics")
+            .field("partitions", &self.shared.partitions)
+            .finish_non_exhaustive()
     }
 }
 
@@ -101,18 +102,16 @@ impl Metrics {
                 check: check.with_label_values(label),
             }
         };
-        let partition = partitions.first().map_or_else(|| Arc::from("default"), Arc::clone);
-        let shared = Shared::new(&maker, partition, servers)?;
+        let shared = Shared::new(&maker, partitions, servers)?;
         let metrics = Self {
             shared,
-            partitions: partitions.to_vec(),
             servers: servers.iter().map(gauges).collect(),
             partition_mode: maker.gauges("failsoft_partition_mode")?,
             replication_delay: maker.gauges("failsoft_server_replication_delay_seconds")?,
             registry: maker.registry,
         };
         metrics.registry.register(Box::new(ProcessCollector::for_self()))?;
-        for partition in &metrics.partitions {
+        for partition in partitions {
             metrics.set_mode(partition, None);
         }
         Ok(metrics)
@@ -213,12 +212,12 @@ fn whole(value: f64) -> u64 {
 impl Shared {
     fn new(
         maker: &Maker,
-        partition: Arc<str>,
+        partitions: &[Arc<str>],
         servers: &[ServerName],
     ) -> Result<Self, prometheus::Error> {
         let connections = maker.gauges("failsoft_server_connections")?;
         Ok(Self {
-            partition,
+            partitions: partitions.to_vec(),
             statements: maker.counters("failsoft_statements_total")?,
             statement_seconds: maker.histograms("failsoft_statement_seconds", STATEMENT_BUCKETS)?,
             refused: maker.counters("failsoft_statements_refused_total")?,
@@ -347,7 +346,7 @@ mod tests {
         }
         metrics.observe(&cluster.view());
         let worker = metrics.worker();
-        worker.statement(sql::Kind::Read, crate::Target::Master, Duration::from_millis(1));
+        worker.statement(0, sql::Kind::Read, crate::Target::Master, Duration::from_millis(1));
         worker.flush();
         let text = metrics.render();
         for (name, help, labels) in METRICS {

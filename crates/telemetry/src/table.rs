@@ -69,7 +69,7 @@ pub const METRICS: &[Row] = &[
 ];
 
 /// Why statements are refused, beside the reasons of read-only mode.
-pub const OTHER_REFUSALS: &[&str] = &["no_server", "tied", "aborted", "state_lost"];
+pub const OTHER_REFUSALS: &[&str] = &["no_server", "tied", "aborted", "state_lost", "partitions"];
 
 /// How logins end.
 pub const LOGIN_RESULTS: &[&str] = &["ok", "denied", "error", "timeout", "too_many"];

@@ -1,5 +1,6 @@
 //! What one core counts with.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use policy::mode::Reason;
@@ -50,8 +51,10 @@ pub enum SessionState {
 
 /// Counters of one core. They reach [`Metrics`](crate::Metrics) by [`WorkerMetrics::flush`] only.
 pub struct WorkerMetrics {
+    /// For each partition, by class and target, see [`place`].
+    statements: Vec<Vec<LocalCounter>>,
     /// By class and target, see [`place`].
-    statements: Vec<(LocalCounter, LocalHistogram)>,
+    seconds: Vec<LocalHistogram>,
     refused: Vec<(&'static str, LocalCounter)>,
     retried: LocalCounter,
     unknown: LocalCounter,
@@ -71,28 +74,34 @@ impl std::fmt::Debug for WorkerMetrics {
     }
 }
 
-/// Where in [`WorkerMetrics::statements`] a class and target are.
+/// Where among all of them a class and target are.
 fn place(class: Kind, target: Target) -> usize {
     class as usize * Target::ALL.len() + target.place()
 }
 
 impl WorkerMetrics {
     pub(crate) fn new(shared: &Shared) -> Self {
-        let statements = Kind::ALL
-            .iter()
-            .flat_map(|class| Target::ALL.iter().map(|(_, target)| (class.name(), *target)))
-            .map(|(class, target)| {
-                let labels = [&*shared.partition, class, target];
-                let seconds = shared.statement_seconds.with_label_values(&[class, target]);
-                (shared.statements.with_label_values(&labels).local(), seconds.local())
-            })
-            .collect();
+        let pairs = || {
+            let targets = |class: &'static Kind| {
+                Target::ALL.iter().map(move |(_, target)| (class.name(), *target))
+            };
+            Kind::ALL.iter().flat_map(targets)
+        };
+        let statements = |partition: &Arc<str>| {
+            let counter = |(class, target)| {
+                shared.statements.with_label_values(&[&**partition, class, target]).local()
+            };
+            pairs().map(counter).collect()
+        };
+        let seconds =
+            |(class, target)| shared.statement_seconds.with_label_values(&[class, target]).local();
         let words = Reason::ALL.map(Reason::as_str);
         let reasons = words.iter().chain(OTHER_REFUSALS);
         let bytes = |direction| shared.bytes.with_label_values(&[direction]).local();
         let sessions = |state| shared.sessions.with_label_values(&[state]);
         Self {
-            statements,
+            statements: shared.partitions.iter().map(statements).collect(),
+            seconds: pairs().map(seconds).collect(),
             refused: reasons
                 .map(|reason| (*reason, shared.refused.with_label_values(&[*reason]).local()))
                 .collect(),
@@ -115,9 +124,13 @@ impl WorkerMetrics {
         }
     }
 
-    /// Counts a statement that was answered; `first_byte` is the time to the answer's first byte.
-    pub fn statement(&self, class: Kind, target: Target, first_byte: Duration) {
-        if let Some((counter, seconds)) = self.statements.get(place(class, target)) {
+    /// Counts a statement that a server of this partition answered, an index into those that
+    /// [`Metrics::new`](crate::Metrics::new) was given; `first_byte` is the time to the answer's
+    /// first byte.
+    pub fn statement(&self, partition: usize, class: Kind, target: Target, first_byte: Duration) {
+        let place = place(class, target);
+        let counter = self.statements.get(partition).and_then(|counters| counters.get(place));
+        if let (Some(counter), Some(seconds)) = (counter, self.seconds.get(place)) {
             counter.inc();
             seconds.observe(first_byte.as_secs_f64());
         }
@@ -191,10 +204,8 @@ impl WorkerMetrics {
 
     /// Adds what was counted since the last call to the registry.
     pub fn flush(&self) {
-        for (counter, seconds) in &self.statements {
-            counter.flush();
-            seconds.flush();
-        }
+        self.statements.iter().flatten().for_each(LocalCounter::flush);
+        self.seconds.iter().for_each(LocalHistogram::flush);
         let lists = self.refused.iter().chain(&self.logins);
         lists.for_each(|(_, counter)| counter.flush());
         let single =
@@ -262,7 +273,8 @@ mod tests {
     use crate::Metrics;
 
     fn metrics() -> Metrics {
-        Metrics::new(&[ServerName::new("db1:3306")], &["default".into()]).unwrap()
+        let partitions = ["default".into(), "blog".into()];
+        Metrics::new(&[ServerName::new("db1:3306")], &partitions).unwrap()
     }
 
     fn shows(metrics: &Metrics, line: &str) -> bool {
@@ -273,8 +285,9 @@ mod tests {
     fn counts_reach_the_registry_by_flush_only() {
         let metrics = metrics();
         let worker = metrics.worker();
-        worker.statement(Kind::Write, Target::Master, Duration::from_micros(150));
-        worker.statement(Kind::Read, Target::Own, Duration::from_millis(3));
+        worker.statement(0, Kind::Write, Target::Master, Duration::from_micros(150));
+        worker.statement(1, Kind::Read, Target::Own, Duration::from_millis(3));
+        worker.statement(2, Kind::Read, Target::Own, Duration::from_millis(3));
         worker.refused("severed");
         worker.refused("tied");
         worker.refused("no such reason");
@@ -292,7 +305,7 @@ mod tests {
             "failsoft_statements_total{class=\"write\",partition=\"default\",target=\"master\"} 1",
             "failsoft_statement_seconds_bucket{class=\"write\",target=\"master\",le=\"0.0001\"} 0",
             "failsoft_statement_seconds_bucket{class=\"write\",target=\"master\",le=\"0.0002\"} 1",
-            "failsoft_statements_total{class=\"read\",partition=\"default\",target=\"own\"} 1",
+            "failsoft_statements_total{class=\"read\",partition=\"blog\",target=\"own\"} 1",
             "failsoft_statements_refused_total{reason=\"severed\"} 1",
             "failsoft_statements_refused_total{reason=\"config\"} 0",
             "failsoft_logins_total{result=\"ok\"} 1",

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use policy::partition::Place;
 use policy::session::Pins;
 use sql::{Dialect, Effects, KillTarget, Kind, Statement};
 use wire::attributes::text_at;
@@ -75,6 +76,7 @@ impl Session {
             reply: ReplyKind::Results,
             statement,
             route_as: statement.class.kind,
+            place: self.place(true),
             prepared: None,
             retried: false,
         };
@@ -99,7 +101,11 @@ impl Session {
     }
 
     /// Where the statement's text begins in a command's payload.
-    fn text_at(&self, may_have_attributes: bool, payload: &[u8]) -> Result<usize, String> {
+    pub(super) fn text_at(
+        &self,
+        may_have_attributes: bool,
+        payload: &[u8],
+    ) -> Result<usize, String> {
         let attributes = may_have_attributes
             && self.client.capabilities.contains(Capabilities::QUERY_ATTRIBUTES);
         if attributes { text_at(payload).map_err(|e| e.to_string()) } else { Ok(1) }
@@ -122,7 +128,7 @@ impl Session {
     }
 
     /// The command's payload; only one of several frames is copied.
-    fn whole_payload(&self) -> Cow<'_, [u8]> {
+    pub(super) fn whole_payload(&self) -> Cow<'_, [u8]> {
         let first = self.payload();
         if first.len() + HEADER_LEN == self.command_len {
             Cow::Borrowed(first)
@@ -138,9 +144,6 @@ impl Session {
     pub(super) fn note_text(&mut self, statement: Statement, text: &[u8], pins: Pins) -> Pins {
         let effects = statement.effects;
         let dialect = self.dialect();
-        if effects.contains(Effects::SEVERAL) || statement.class.kind != Kind::Session {
-            return pins.with(Pins::SESSION_VARIABLE);
-        }
         if effects.contains(Effects::USE) {
             match sql::use_target(text, dialect) {
                 Some(schema) => {
@@ -149,6 +152,9 @@ impl Session {
                 }
                 None => return pins.with(Pins::SESSION_VARIABLE),
             }
+        }
+        if effects.contains(Effects::SEVERAL) || statement.class.kind != Kind::Session {
+            return pins.with(Pins::SESSION_VARIABLE);
         }
         let replayable = !effects.intersects(Effects::SET_OPAQUE.union(Effects::SET_ONCE));
         if effects.contains(Effects::SET) && replayable && !self.carried.set(text, dialect) {
@@ -191,6 +197,7 @@ impl Session {
             reply: ReplyKind::Prepared,
             statement: command_statement(Kind::Read, statement.class.because),
             route_as,
+            place: self.place(false),
             prepared: None,
             retried: false,
         };
@@ -199,6 +206,7 @@ impl Session {
         let served = self.serve(request).await;
         if let Some(prepared) = self.carried.prepared.get_mut(&id) {
             prepared.statement = statement;
+            prepared.place = request.place;
         }
         match served {
             Served::Yes(_) => Flow::On,
@@ -220,6 +228,7 @@ impl Session {
             reply: ReplyKind::Results,
             statement,
             route_as: statement.class.kind,
+            place: prepared.place,
             prepared: Some(id),
             retried: false,
         };
@@ -243,6 +252,7 @@ impl Session {
             reply: ReplyKind::Nothing,
             statement,
             route_as: statement.class.kind,
+            place: prepared.place,
             prepared: Some(id),
             retried: false,
         };
@@ -264,6 +274,7 @@ impl Session {
             reply: known.reply,
             statement: command_statement(Kind::OwnRead, known.name),
             route_as: Kind::OwnRead,
+            place: Place::Anywhere,
             prepared: Some(id),
             retried: false,
         };
@@ -286,7 +297,7 @@ impl Session {
         let here = self.backend.as_ref().is_some_and(|b| b.prepared.contains_key(&id));
         let flow = if here {
             let statement = command_statement(Kind::Session, known.name);
-            self.pass(known, statement, Some(id)).await
+            self.pass(request(known, statement, Some(id))).await
         } else {
             self.tell_ok().await
         };
@@ -302,7 +313,8 @@ impl Session {
     async fn init_db(&mut self, known: &'static Command) -> Flow {
         let schema = self.payload().get(1..).unwrap_or_default().to_vec();
         let statement = command_statement(Kind::Session, known.name);
-        match self.serve(request(known, statement, None)).await {
+        let place = self.place_of(&schema);
+        match self.serve(Request { place, ..request(known, statement, None) }).await {
             Served::Yes(end) => {
                 if end.error.is_none() {
                     self.carried.schema = schema;
@@ -339,7 +351,7 @@ impl Session {
         let on = match self.payload().get(1..) {
             Some([0, 0]) => true,
             Some([1, 0]) => false,
-            _ => return self.pass(known, statement, None).await,
+            _ => return self.pass(request(known, statement, None)).await,
         };
         if self.backend.is_none() {
             self.carried.multi_statements = Some(on);
@@ -457,18 +469,19 @@ impl Session {
             command::FIELD_LIST | command::STATISTICS | command::PROCESS_INFO => Kind::Read,
             _ => Kind::Write,
         };
-        self.pass(known, command_statement(kind, known.name), None).await
+        let statement = command_statement(kind, known.name);
+        // A table of the current schema.
+        let place = match known.code {
+            command::FIELD_LIST => self.place_of(&self.carried.schema),
+            _ => Place::Anywhere,
+        };
+        self.pass(Request { place, ..request(known, statement, None) }).await
     }
 
     /// Serves a command that leaves nothing behind.
-    async fn pass(
-        &mut self,
-        known: &'static Command,
-        statement: Statement,
-        prepared: Option<u32>,
-    ) -> Flow {
-        match self.serve(request(known, statement, prepared)).await {
-            Served::Yes(end) => self.note(statement, &end, None).await,
+    async fn pass(&mut self, request: Request) -> Flow {
+        match self.serve(request).await {
+            Served::Yes(end) => self.note(request.statement, &end, None).await,
             Served::No(flow) => flow,
         }
     }
@@ -476,5 +489,13 @@ impl Session {
 
 fn request(known: &'static Command, statement: Statement, prepared: Option<u32>) -> Request {
     let route_as = statement.class.kind;
-    Request { code: known.code, reply: known.reply, statement, route_as, prepared, retried: false }
+    Request {
+        code: known.code,
+        reply: known.reply,
+        statement,
+        route_as,
+        place: Place::Anywhere,
+        prepared,
+        retried: false,
+    }
 }

@@ -180,7 +180,11 @@ impl Session {
             return Some(backend.server);
         }
         let view = self.worker.view();
-        match self.route(Kind::Read, view.partitions.first()?, Tried::default()) {
+        match self.route(
+            Kind::Read,
+            view.partitions.get(self.current_partition())?,
+            Tried::default(),
+        ) {
             Decision::Forward { server, .. } => Some(server),
             Decision::Refuse(_) => None,
         }

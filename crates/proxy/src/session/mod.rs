@@ -6,6 +6,7 @@
 //!
 //! * [`state`] is what can be given to another server.
 //! * `statement` brings one command to a server and its reply back.
+//! * `partition` says to which servers a command may go at all.
 //! * `lost` says what becomes of it when the server is lost on the way.
 //! * `kill` ends what this or another session runs.
 //! * `memory` is what a server knows of a session that no other can be given.
@@ -18,6 +19,7 @@ mod kill;
 mod lost;
 mod memory;
 mod note;
+mod partition;
 mod prepared;
 pub(crate) mod state;
 mod statement;
@@ -239,6 +241,11 @@ impl Session {
 
     fn in_transaction(&self) -> bool {
         self.status & IN_TRANSACTION != 0
+    }
+
+    /// Whether the session cannot leave the server that it is on.
+    fn is_tied(&self) -> bool {
+        self.in_transaction() || !self.pins.is_empty()
     }
 
     fn set_pins(&mut self, pins: Pins) {

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use policy::partition::Place;
 use sql::{Class, Dialect, Effects, Kind, Statement};
 use wire::capabilities::Capabilities;
 
@@ -50,6 +51,8 @@ pub(crate) struct Prepared {
     pub(crate) sql: Vec<u8>,
     /// What it does.
     pub(crate) statement: Statement,
+    /// The partition that it belongs to.
+    pub(crate) place: Place,
     /// The number of its parameters.
     pub(crate) parameters: u16,
     /// The types that the client sent last, with the byte before them that says that they follow.
@@ -152,6 +155,7 @@ impl Carried {
         let prepared = Prepared {
             sql,
             statement,
+            place: Place::Anywhere,
             parameters: n,
             types: Vec::new(),
             types_known_to: None,

@@ -4,6 +4,7 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
+use policy::partition::Place;
 use policy::route::{Access, Decision, Held, Refusal, Tried, route};
 use policy::session::Pins;
 use policy::view::{Partition, View};
@@ -34,6 +35,8 @@ pub(crate) struct Request {
     pub(crate) statement: Statement,
     /// What it is routed as: a preparation does nothing, and goes where its statement will.
     pub(crate) route_as: Kind,
+    /// The partition that it belongs to.
+    pub(crate) place: Place,
     /// The prepared statement it is about, by failsoft's id.
     pub(crate) prepared: Option<u32>,
     /// It was sent to a server that was then lost.
@@ -98,12 +101,13 @@ impl Session {
                 return Served::No(flow);
             }
             let view = self.worker.view();
-            let Some(partition) = view.partitions.first() else {
-                return Served::No(Flow::End);
-            };
-            if self.leave_stale_master(partition) {
+            if self.leave_stale_master(&view) {
                 continue;
             }
+            let (at, partition) = match self.partition_or_tell(&request, &view).await {
+                Ok(found) => found,
+                Err(flow) => return Served::No(flow),
+            };
             let decision = match now() - start > patience {
                 true => Decision::Refuse(Refusal::NoServer),
                 false => self.route(request.route_as, partition, failed.tried),
@@ -111,10 +115,8 @@ impl Session {
             let (server, access) = match decision {
                 Decision::Forward { server, access, .. } => (server, access),
                 Decision::Refuse(refusal) => {
-                    let error = self.refusal(refusal, &view, partition, &failed.causes);
-                    let flow = self.tell(&error).await;
-                    let stuck = refusal == Refusal::TiedToReplica && self.is_stuck();
-                    return Served::No(if stuck { Flow::End } else { flow });
+                    let flow = self.refuse(refusal, &view, partition, &failed.causes).await;
+                    return Served::No(flow);
                 }
             };
             match self.acquire(server, access, partition.epoch).await {
@@ -135,7 +137,7 @@ impl Session {
             let request = Request { retried, ..request };
             match self.exchange(&request).await {
                 Step::Done(end) => {
-                    self.count(&request, server, partition);
+                    self.count(&request, server, at, partition);
                     return Served::Yes(end);
                 }
                 Step::Answered(flow) => return Served::No(flow),
@@ -170,10 +172,11 @@ impl Session {
             return false;
         }
         let view = self.worker.view();
-        let Some(partition) = view.partitions.first() else { return false };
-        if self.leave_stale_master(partition) && self.gone.is_some() {
+        if self.leave_stale_master(&view) && self.gone.is_some() {
             return false;
         }
+        let Ok(at) = self.partition(&request, &view) else { return false };
+        let Some(partition) = view.partitions.get(at) else { return false };
         let decision = self.route(request.route_as, partition, Tried::default());
         let Decision::Forward { server, access, .. } = decision else { return false };
         if self.acquire(server, access, partition.epoch).await.is_err() {
@@ -185,17 +188,6 @@ impl Session {
             && matches!(self.exchange(&request).await, Step::Done(_))
     }
 
-    /// Whether the server is the master that takes writes, as of now.
-    fn is_still_master(&self, server: usize) -> bool {
-        let view = self.worker.view();
-        let epoch = self.backend.as_ref().and_then(|backend| backend.epoch);
-        view.partitions.first().is_some_and(|partition| {
-            partition.mode.tries_master()
-                && partition.master == Some(server)
-                && Some(partition.epoch) == epoch
-        })
-    }
-
     pub(super) fn route(&self, kind: Kind, partition: &Partition, tried: Tried) -> Decision {
         let held = self.backend.as_ref().map(|backend| Held {
             server: backend.server,
@@ -203,25 +195,11 @@ impl Session {
         });
         let session = policy::route::Session {
             held,
-            tied: self.in_transaction() || !self.pins.is_empty(),
+            tied: self.is_tied(),
             spread: self.client.admission.id.into(),
             tried,
         };
         route(kind, &session, partition)
-    }
-
-    /// A connection that was opened to the master of an older epoch is not used any more; what was
-    /// open on it is lost. Whether that was so.
-    fn leave_stale_master(&mut self, partition: &Partition) -> bool {
-        let stale = self
-            .backend
-            .as_ref()
-            .and_then(|backend| backend.epoch)
-            .is_some_and(|epoch| epoch != partition.epoch);
-        if stale {
-            self.lose(&Loss("it is no longer the master it was".to_owned()));
-        }
-        stale
     }
 
     /// Passes on what a server has against the session. Where it is the schema that the login
@@ -230,6 +208,19 @@ impl Session {
         let flow = self.tell(error).await;
         let login = SESSIONS_OWN.contains(&error.code) && !self.carried.schema_is_known;
         if login { Flow::End } else { flow }
+    }
+
+    async fn refuse(
+        &mut self,
+        refusal: Refusal,
+        view: &View,
+        partition: &Partition,
+        causes: &[(usize, String)],
+    ) -> Flow {
+        let error = self.refusal(refusal, view, partition, causes);
+        let flow = self.tell(&error).await;
+        let stuck = refusal == Refusal::TiedToReplica && self.is_stuck();
+        if stuck { Flow::End } else { flow }
     }
 
     fn refusal(
@@ -319,7 +310,8 @@ impl Session {
         let limit = self.worker.settings.connect_timeout;
         within(limit, restore(&mut backend, &self.carried, access)).await?;
         backend.held_by(self.client.admission.id);
-        self.carried.schema_is_known = true;
+        let has_schema = self.schema_on(server).len() == self.carried.schema.len();
+        self.carried.schema_is_known |= has_schema;
         if self.carried.settings.is_empty() {
             self.set_status(backend.status);
         }
@@ -338,7 +330,7 @@ impl Session {
             account: &self.client.account,
             capabilities: self.client.capabilities.and(wire::capabilities::Capabilities::CARRIED),
             collation: self.client.collation,
-            schema: &self.carried.schema,
+            schema: self.schema_on(server),
             attributes: &self.client.attributes,
             ends: self.client.ends,
         };
@@ -445,11 +437,11 @@ impl Session {
         }
     }
 
-    fn count(&self, request: &Request, server: usize, partition: &Partition) {
+    fn count(&self, request: &Request, server: usize, at: usize, partition: &Partition) {
         let target =
             if partition.master == Some(server) { Target::Master } else { Target::Replica };
         let took = self.answered.unwrap_or(self.active) - self.active;
-        self.worker.metrics.statement(request.statement.class.kind, target, took);
+        self.worker.metrics.statement(at, request.statement.class.kind, target, took);
     }
 }
 
