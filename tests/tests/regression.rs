@@ -61,6 +61,31 @@ async fn a_set_that_calls_a_function_which_writes_is_not_sent_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_statement_prepared_in_one_schema_is_not_prepared_again_in_another() {
+    for flavor in flavors() {
+        let (stack, link) = behind_a_link(flavor).await;
+        let mut session = stack.session().await;
+        for statement in ["CREATE DATABASE app_two", "CREATE TABLE app_two.t LIKE app.t"] {
+            execute(&mut session, statement).await;
+        }
+        let mut direct = stack.direct(stack.pair.master.port()).await;
+        for session in [&mut direct, &mut session] {
+            let read = session.prep("SELECT COUNT(*) FROM t").await.unwrap();
+            let write = session.prep("INSERT INTO t VALUES (?, '')").await.unwrap();
+            execute(session, "USE app_two").await;
+            cut(&link).await;
+            let before: Option<i32> = session.exec_first(&read, ()).await.unwrap();
+            session.exec_drop(&write, (before.unwrap() + 10,)).await.unwrap();
+            let after: Option<i32> = session.exec_first(&read, ()).await.unwrap();
+            assert_eq!(after, before.map(|count| count + 1), "{flavor}");
+            assert_eq!(query_one::<i32>(session, "SELECT COUNT(*) FROM t").await, 0, "{flavor}");
+            assert_eq!(query_one::<String>(session, "SELECT DATABASE()").await, "app_two");
+        }
+        assert_eq!(rows(&stack).await, [1, 11, 12], "{flavor}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_lost_transaction_is_not_committed_by_other_words() {
     for flavor in flavors() {
         let (stack, link) = behind_a_link(flavor).await;

@@ -10,7 +10,7 @@ use wire::prepared::{PREPARE_OK_LEN, PrepareOk};
 use wire::reply::{Progress, ReplyEnd, ReplyTracker};
 
 use super::{Backend, Loss};
-use crate::session::state::Carried;
+use crate::session::state::{Carried, Prepared};
 
 /// The second lock: a write that slipped through is refused by the server itself, with 1792.
 const SECOND_LOCK: &[u8] = b"SET SESSION TRANSACTION READ ONLY";
@@ -137,7 +137,43 @@ pub(crate) async fn status(
 }
 
 /// Prepares a statement again; yields the server's id of it.
+///
+/// A statement keeps the schema that was the current one when it was prepared (seen on MySQL 9.7
+/// and MariaDB 10.11), so it is prepared in that, and the connection then returns to `current`. Of a
+/// statement prepared without a schema, all names have one of their own.
 pub(crate) async fn prepare(
+    backend: &mut Backend,
+    prepared: &Prepared,
+    current: &[u8],
+    deprecate_eof: bool,
+) -> Result<PrepareOk, RestoreError> {
+    let schema = prepared.schema.as_slice();
+    if schema.is_empty() || schema == current {
+        return prepare_here(backend, &prepared.sql, deprecate_eof).await;
+    }
+    choose_schema(backend, schema, deprecate_eof).await?;
+    let ok = prepare_here(backend, &prepared.sql, deprecate_eof).await;
+    if !current.is_empty() {
+        let back = choose_schema(backend, current, deprecate_eof).await;
+        // In another schema than the client thinks the connection must not be used.
+        back.map_err(|error| Loss(error.to_string()))?;
+    }
+    ok
+}
+
+async fn choose_schema(
+    backend: &mut Backend,
+    schema: &[u8],
+    deprecate_eof: bool,
+) -> Result<(), RestoreError> {
+    let mut bytes = Vec::new();
+    put_packet(&mut bytes, 0, &[&[command::INIT_DB], schema].concat());
+    backend.send(&bytes, &mut 0).await?;
+    swallow(backend, ReplyKind::Status, deprecate_eof).await?;
+    Ok(())
+}
+
+async fn prepare_here(
     backend: &mut Backend,
     sql: &[u8],
     deprecate_eof: bool,

@@ -57,15 +57,21 @@ impl Session {
 
     /// The server's id of a statement, which is prepared there if it is not yet.
     pub(super) async fn prepare_here(&mut self, id: u32) -> Result<u32, RestoreError> {
+        let no_connection = || RestoreError::Lost(Loss("there is no connection".to_owned()));
+        let server = match &self.backend {
+            Some(backend) => match backend.prepared.get(&id) {
+                Some(known) => return Ok(*known),
+                None => backend.server,
+            },
+            None => return Err(no_connection()),
+        };
+        let current = self.schema_on(server).to_vec();
         let (Some(backend), Some(prepared)) = (&mut self.backend, self.carried.prepared.get(&id))
         else {
-            return Err(RestoreError::Lost(Loss("there is no connection".to_owned())));
+            return Err(no_connection());
         };
-        if let Some(known) = backend.prepared.get(&id) {
-            return Ok(*known);
-        }
         let limit = self.worker.settings.connect_timeout;
-        let preparing = restore::prepare(backend, &prepared.sql, self.carried.deprecate_eof);
+        let preparing = restore::prepare(backend, prepared, &current, self.carried.deprecate_eof);
         let ok = restore::within(limit, preparing).await?;
         backend.prepared.insert(id, ok.id);
         Ok(ok.id)

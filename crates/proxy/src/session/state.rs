@@ -49,6 +49,8 @@ pub(crate) struct Setting {
 pub(crate) struct Prepared {
     /// Its text.
     pub(crate) sql: Vec<u8>,
+    /// The current schema when it was prepared, which it keeps; empty for none.
+    pub(crate) schema: Vec<u8>,
     /// What it does.
     pub(crate) statement: Statement,
     /// The partition that it belongs to.
@@ -154,6 +156,7 @@ impl Carried {
         self.last_prepared = self.last_prepared.wrapping_add(1).max(1);
         let prepared = Prepared {
             sql,
+            schema: self.schema.clone(),
             statement,
             place: Place::Anywhere,
             parameters: n,
