@@ -2,8 +2,8 @@
 //!
 //! Only names in the place of a table, a routine or a schema count: after `FROM`, `JOIN`, `INTO`,
 //! `UPDATE`, `TABLE` and their like, in the comma lists behind these, and before the `(` of a call.
-//! Elsewhere `a.b` is a column as often as not, and says nothing. What stands in text literals
-//! (`PREPARE … FROM '…'`) and what routines do is not seen.
+//! Elsewhere `a.b` is a column as often as not, and says nothing. What routines do, and what is
+//! prepared from a variable, is not seen.
 //!
 //! This is a second look at a packet, for configurations with several partitions only, so it may
 //! allocate. [`heads`] knows the statements that are not queries, [`walk`] looks through the rest.
@@ -26,6 +26,17 @@ pub enum Touched<'a> {
     Schema(Cow<'a, [u8]>),
     /// The one of this name, which is the current one from here on.
     Use(Cow<'a, [u8]>),
+}
+
+impl Touched<'_> {
+    /// The same, in need of no packet.
+    fn into_owned(self) -> Touched<'static> {
+        match self {
+            Self::Current => Touched::Current,
+            Self::Schema(name) => Touched::Schema(Cow::Owned(name.into_owned())),
+            Self::Use(name) => Touched::Use(Cow::Owned(name.into_owned())),
+        }
+    }
 }
 
 /// Tells `visit` of every schema that a packet touches, in the order of the text; a schema may be

@@ -28,6 +28,8 @@ enum Head {
     Set,
     /// `SHOW`.
     Show,
+    /// `PREPARE … FROM` or `EXECUTE IMMEDIATE` a text.
+    Text,
     /// `USE`.
     Use,
 }
@@ -45,6 +47,7 @@ const HEADS: &[(&str, Head)] = &[
     ("DESC", Head::Explain),
     ("DESCRIBE", Head::Explain),
     ("DROP", Head::Define),
+    ("EXECUTE", Head::Text),
     ("EXPLAIN", Head::Explain),
     ("FLUSH", Head::Maintain),
     ("GRANT", Head::Grant),
@@ -53,7 +56,7 @@ const HEADS: &[(&str, Head)] = &[
     ("LOAD", Head::Load),
     ("LOCK", Head::Maintain),
     ("OPTIMIZE", Head::Maintain),
-    ("PREPARE", Head::Nothing),
+    ("PREPARE", Head::Text),
     ("RENAME", Head::Rename),
     ("REPAIR", Head::Maintain),
     ("REVOKE", Head::Grant),
@@ -103,6 +106,14 @@ impl Walk<'_, '_> {
                 }
             }
             Head::Show => self.show(),
+            Head::Text => {
+                if token.is_word("PREPARE") {
+                    self.skip_past("FROM");
+                } else {
+                    self.cursor.accept("IMMEDIATE");
+                }
+                self.text_of_statement();
+            }
             Head::Use => {
                 if is_name(self.cursor.token) {
                     let name = self.cursor.bump();

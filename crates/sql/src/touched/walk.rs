@@ -90,6 +90,8 @@ pub(super) struct Walk<'a, 'v> {
     pub(super) alters: bool,
     /// `LOAD`: `INTO` is followed by a table.
     pub(super) loads: bool,
+    /// The packet is the text of a `PREPARE`.
+    is_text: bool,
 }
 
 impl<'a, 'v> Walk<'a, 'v> {
@@ -112,7 +114,21 @@ impl<'a, 'v> Walk<'a, 'v> {
             has_schema: false,
             alters: false,
             loads: false,
+            is_text: false,
         }
+    }
+
+    /// Looks through the literal at hand, if it is one, as a statement. What is prepared in text
+    /// cannot prepare something itself.
+    pub(super) fn text_of_statement(&mut self) {
+        let token = self.cursor.token;
+        if token.kind != TokenKind::Text || self.is_text {
+            return;
+        }
+        let text = unquote(token, self.dialect);
+        let mut visit = |one: Touched<'_>| (self.visit)(one.into_owned());
+        let walk = Walk::new(&text, self.dialect, u32::MAX, &mut visit);
+        Walk { is_text: true, ..walk }.packet();
     }
 
     /// Looks through all statements; returns how many executable comments there are.
