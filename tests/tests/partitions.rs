@@ -259,6 +259,12 @@ async fn prepared(partitions: &Partitions) {
     assert!(refused.contains("belongs to partition app_blog"), "{refused}");
     execute(&mut session, "ROLLBACK").await;
     session.exec_drop(&write, (1,)).await.unwrap();
+    // A statement keeps the schema that it was prepared in.
+    execute(&mut session, "USE app_wiki_en").await;
+    for _ in 0..2 {
+        assert_eq!(session.exec_first(&here, (1,)).await.unwrap(), Some(main));
+        assert_eq!(query_one::<u16>(&mut session, "SELECT port FROM t").await, blog);
+    }
 }
 
 async fn by_command(partitions: &Partitions) {
@@ -317,28 +323,7 @@ async fn each_partition_degrades_alone() {
         execute(&mut torn, "ROLLBACK").await;
         execute(&mut torn, "INSERT INTO app.t VALUES (5, 0)").await;
 
-        partitions.wait_mode("app_blog", "severed").await;
-        let (status, _) = partitions.failsoft.http_get("/rw?partition=app_blog").await;
-        assert_eq!(status, 503);
-        let (status, _) = partitions.failsoft.http_get("/rw?partition=default").await;
-        assert_eq!(status, 200);
-        let (_, body) = partitions.failsoft.http_get("/api/v1/status").await;
-        let body: serde_json::Value = serde_json::from_str(&body).unwrap();
-        let modes: Vec<_> = body["partitions"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|p| format!("{} {}", p["name"].as_str().unwrap(), p["mode"].as_str().unwrap()))
-            .collect();
-        assert_eq!(modes, ["default read-write", "app_blog read-only"]);
-        let severed = |partition| {
-            format!("failsoft_partition_mode{{partition=\"{partition}\",reason=\"severed\"}}")
-        };
-        let modes = [
-            partitions.metric(&severed("app_blog")).await,
-            partitions.metric(&severed("default")).await,
-        ];
-        assert_eq!(modes.map(|mode| mode > 0.5), [true, false]);
+        blog_is_shown_as_lost(&partitions).await;
         execute(&mut main, "INSERT INTO t VALUES (6, 0)").await;
         // Also for sessions that begin now.
         let mut late = partitions.session(Some("app_wiki_en")).await;
@@ -354,4 +339,30 @@ async fn each_partition_degrades_alone() {
         let in_blog = query_one::<String>(&mut main, &format!("{ids} app_blog.t")).await;
         assert_eq!((in_main.as_str(), in_blog.as_str()), ("1,2,3,4,5,6,7", "1,2,5,6,7,8"));
     }
+}
+
+/// The verdicts, the status and the metrics tell one partition from the other.
+async fn blog_is_shown_as_lost(partitions: &Partitions) {
+    partitions.wait_mode("app_blog", "severed").await;
+    let (status, _) = partitions.failsoft.http_get("/rw?partition=app_blog").await;
+    assert_eq!(status, 503);
+    let (status, _) = partitions.failsoft.http_get("/rw?partition=default").await;
+    assert_eq!(status, 200);
+    let (_, body) = partitions.failsoft.http_get("/api/v1/status").await;
+    let body: serde_json::Value = serde_json::from_str(&body).unwrap();
+    let modes: Vec<_> = body["partitions"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|p| format!("{} {}", p["name"].as_str().unwrap(), p["mode"].as_str().unwrap()))
+        .collect();
+    assert_eq!(modes, ["default read-write", "app_blog read-only"]);
+    let severed = |partition| {
+        format!("failsoft_partition_mode{{partition=\"{partition}\",reason=\"severed\"}}")
+    };
+    let modes = [
+        partitions.metric(&severed("app_blog")).await,
+        partitions.metric(&severed("default")).await,
+    ];
+    assert_eq!(modes.map(|mode| mode > 0.5), [true, false]);
 }
