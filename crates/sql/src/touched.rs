@@ -14,7 +14,6 @@ mod walk;
 use std::borrow::Cow;
 
 use crate::Dialect;
-use crate::bytes;
 use walk::Walk;
 
 /// A schema that a packet touches.
@@ -42,8 +41,9 @@ impl Touched<'_> {
 /// Tells `visit` of every schema that a packet touches, in the order of the text; a schema may be
 /// told more than once, and nothing of statements that touch none.
 ///
-/// A packet with executable comments is read with and without them, and one whose quotes depend on
-/// ANSI_QUOTES in both ways: what any of the readings touches is told.
+/// A packet with executable comments is read with and without them, and what either reading touches
+/// is told. In double quotes the place of a table has a name, whatever `dialect` says; beyond that
+/// no quotes are read in two ways, since what is quoted would then decide where a packet goes.
 ///
 /// ```
 /// use sql::{Dialect, Touched, touched};
@@ -53,14 +53,9 @@ impl Touched<'_> {
 /// assert_eq!(all, [Touched::Schema(b"shop".into()), Touched::Current]);
 /// ```
 pub fn touched<'a>(sql: &'a [u8], dialect: Dialect, mut visit: impl FnMut(Touched<'a>)) {
-    let mut read = |dialect, counted| Walk::new(sql, dialect, counted, &mut visit).packet();
-    let comments = read(dialect, u32::MAX);
+    let mut read = |counted| Walk::new(sql, dialect, counted, &mut visit).packet();
+    let comments = read(u32::MAX);
     if comments > 0 {
-        read(dialect, 0);
-    }
-    // A double-quoted name in the place of a table is told in either dialect. It is what follows
-    // that may be cut differently, and only where a backslash may hide a quote.
-    if bytes::find(sql, b'"').is_some() && bytes::find(sql, b'\\').is_some() {
-        read(Dialect { ansi_quotes: !dialect.ansi_quotes, ..dialect }, u32::MAX);
+        read(0);
     }
 }
