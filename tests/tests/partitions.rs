@@ -111,6 +111,8 @@ async fn statements_go_where_their_schemas_are() {
         tied(&partitions).await;
         carried(&partitions).await;
         prepared(&partitions).await;
+        prepared_in_text(&partitions).await;
+        left_behind(&partitions).await;
         by_command(&partitions).await;
         let (_, body) = partitions.failsoft.http_get("/rw").await;
         assert!(body.starts_with("read-write"), "{body}");
@@ -265,6 +267,33 @@ async fn prepared(partitions: &Partitions) {
         assert_eq!(session.exec_first(&here, (1,)).await.unwrap(), Some(main));
         assert_eq!(query_one::<u16>(&mut session, "SELECT port FROM t").await, blog);
     }
+}
+
+async fn prepared_in_text(partitions: &Partitions) {
+    let [main, blog] = partitions.ports();
+    let mut session = partitions.session(Some("app")).await;
+    execute(&mut session, "PREPARE s FROM 'SELECT port FROM app_blog.t WHERE id = 1'").await;
+    assert_eq!(query_one::<u16>(&mut session, "EXECUTE s").await, blog);
+    let refused = outcome(&mut session, "SELECT port FROM t").await;
+    assert_refused(&refused, LEAVES_BLOG);
+    let mut session = partitions.session(Some("app")).await;
+    query_one::<u16>(&mut session, "SELECT port FROM app_blog.t").await;
+    execute(&mut session, "PREPARE s FROM 'SELECT port FROM t WHERE id = 1'").await;
+    assert_eq!(query_one::<u16>(&mut session, "EXECUTE s").await, main);
+}
+
+/// The last insert id is on its server, whatever the current schema, and does not go along.
+async fn left_behind(partitions: &Partitions) {
+    let mut session = partitions.session(Some("app_blog")).await;
+    execute(&mut session, "CREATE TABLE app.n (id INT AUTO_INCREMENT PRIMARY KEY, a INT)").await;
+    execute(&mut session, "INSERT INTO app.n VALUES (41, 0)").await;
+    execute(&mut session, "INSERT INTO app.n (a) VALUES (1)").await;
+    assert_eq!(session.last_insert_id(), Some(42));
+    assert_eq!(query_one::<u8>(&mut session, "SELECT LAST_INSERT_ID()").await, 42);
+    query_one::<u16>(&mut session, "SELECT port FROM t").await;
+    let lost = outcome(&mut session, "SELECT LAST_INSERT_ID()").await;
+    assert!(is_error(&lost, 1053, "08S01") && lost.contains("LAST_INSERT_ID"), "{lost}");
+    assert_eq!(outcome(&mut session, "SELECT 1").await, "closed");
 }
 
 async fn by_command(partitions: &Partitions) {
