@@ -337,10 +337,8 @@ impl<'a, 'v> Walk<'a, 'v> {
     }
 
     fn from(&mut self, last: Token<'a>) {
-        // `FOR PORTION OF p FROM …`, `FOR SYSTEM_TIME FROM …`, `IS DISTINCT FROM`
-        let is_range = self.cursor.before().is_word("OF")
-            || last.is_word("SYSTEM_TIME")
-            || last.is_word("DISTINCT");
+        // `FOR PORTION OF p FROM …`, `FOR SYSTEM_TIME FROM …`
+        let is_range = self.cursor.before().is_word("OF") || last.is_word("SYSTEM_TIME");
         // `EXTRACT(YEAR FROM …)`, `TRIM(… FROM …)`
         let is_argument = !self.outer.is_empty() && !self.level.is_query;
         self.cursor.bump();
