@@ -377,6 +377,8 @@ async fn blog_is_shown_as_lost(partitions: &Partitions) {
     assert_eq!(status, 503);
     let (status, _) = partitions.failsoft.http_get("/rw?partition=default").await;
     assert_eq!(status, 200);
+    let (_, page) = partitions.failsoft.http_get("/").await;
+    assert!(page.contains("master of default") && page.contains("replica of app_blog"), "{page}");
     let (_, body) = partitions.failsoft.http_get("/api/v1/status").await;
     let body: serde_json::Value = serde_json::from_str(&body).unwrap();
     let modes: Vec<_> = body["partitions"]

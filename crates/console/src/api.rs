@@ -180,6 +180,15 @@ impl Status {
         }
     }
 
+    /// A server's role, with its partition where there are several.
+    #[must_use]
+    pub fn role_of(&self, server: &Server) -> String {
+        match self.partitions.len() {
+            0 | 1 => server.role.clone(),
+            _ => format!("{} of {}", server.role, server.partition),
+        }
+    }
+
     /// Whether every partition takes writes.
     #[must_use]
     pub fn is_read_write(&self) -> bool {
@@ -351,6 +360,14 @@ pub(crate) mod tests {
         assert_eq!((replica.source.as_deref(), replica.behind_s), (Some("db1:3306"), None));
         let events: Vec<_> = status.events.iter().map(|event| event.text.as_str()).collect();
         assert_eq!((events, status.uptime_s), (vec!["second", "first"], 3725));
+    }
+
+    #[test]
+    fn roles_name_the_partition_where_there_are_several() {
+        let mut status = status();
+        assert_eq!(status.role_of(&status.servers[0]), "master");
+        status.partitions.push(status.partitions[0].clone());
+        assert_eq!(status.role_of(&status.servers[1]), "replica of default");
     }
 
     #[test]

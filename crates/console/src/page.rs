@@ -27,7 +27,7 @@ pub(crate) fn page(status: &Status) -> String {
         html.push_str("<p class=\"note\">Not ready: starting, or about to end.</p>\n");
     }
     status.partitions.iter().for_each(|partition| push_partition(&mut html, partition));
-    push_servers(&mut html, &status.servers);
+    push_servers(&mut html, status);
     push_numbers(&mut html, status);
     push_events(&mut html, &status.events);
     html.push_str(
@@ -74,19 +74,19 @@ fn push_partition(html: &mut String, partition: &Partition) {
     );
 }
 
-fn push_servers(html: &mut String, servers: &[Server]) {
+fn push_servers(html: &mut String, status: &Status) {
     html.push_str(
         "<section>\n<h2>Servers</h2>\n<table>\n<thead><tr><th scope=\"col\">Server</th>\
          <th scope=\"col\">Connection</th><th scope=\"col\">Replication</th>\
          <th scope=\"col\">Health</th><th scope=\"col\">Messages</th></tr></thead>\n<tbody>\n",
     );
-    for server in servers {
-        push_server(html, server);
+    for server in &status.servers {
+        push_server(html, server, &status.role_of(server));
     }
     html.push_str("</tbody>\n</table>\n</section>\n");
 }
 
-fn push_server(html: &mut String, server: &Server) {
+fn push_server(html: &mut String, server: &Server, role: &str) {
     let class = match (server.enabled, server.healthy) {
         (false, _) => "off",
         (true, true) => "good",
@@ -99,7 +99,7 @@ fn push_server(html: &mut String, server: &Server) {
          <td data-label=\"Replication\">{}</td><td data-label=\"Health\">{}</td>\
          <td data-label=\"Messages\">{}</td></tr>\n",
         Text(&server.name),
-        Text(&server.role),
+        Text(role),
         if server.enabled { "" } else { ", disabled" },
         Text(&server.connection),
         Text(server.version.as_deref().unwrap_or_default()),

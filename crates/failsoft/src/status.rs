@@ -48,7 +48,7 @@ pub(crate) fn table(status: &api::Status) -> String {
     lines.push(String::new());
     let head = ["SERVER", "ROLE", "CONNECTION", "REPLICATION", "HEALTH", "VERSION"];
     let mut rows = vec![head.map(str::to_owned)];
-    rows.extend(status.servers.iter().map(row));
+    rows.extend(status.servers.iter().map(|server| row(server, status.role_of(server))));
     lines.extend(aligned(&rows));
     let messages = status.servers.iter().flat_map(|server| {
         server.messages.iter().map(move |message| format!("{}: {message}", server.name))
@@ -75,7 +75,7 @@ pub(crate) fn table(status: &api::Status) -> String {
     lines.join("\n")
 }
 
-fn row(server: &api::Server) -> [String; 6] {
+fn row(server: &api::Server, role: String) -> [String; 6] {
     let answered = server.history.iter().filter(|answered| **answered).count();
     let health = match (server.enabled, server.history.len()) {
         (false, _) => "disabled".to_owned(),
@@ -84,7 +84,7 @@ fn row(server: &api::Server) -> [String; 6] {
     };
     [
         server.name.clone(),
-        server.role.clone(),
+        role,
         server.connection.clone(),
         server.replication.clone(),
         health,
