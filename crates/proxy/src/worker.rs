@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use policy::route::Tried;
 use policy::view::View;
 use telemetry::WorkerMetrics;
 use tokio::sync::mpsc::UnboundedSender;
@@ -157,8 +158,9 @@ pub(crate) struct Worker {
     reports: UnboundedSender<Report>,
     view: RefCell<Rc<View>>,
     fences: RefCell<Vec<Fence>>,
-    /// What was reported since the last view, a bit a kind: a storm of sessions reports once.
-    reported: Cell<u8>,
+    /// The servers of which each kind of report was made since the last view: a storm of sessions
+    /// reports once.
+    reported: Cell<[Tried; 3]>,
 }
 
 impl Worker {
@@ -181,7 +183,7 @@ impl Worker {
             reports,
             view: RefCell::default(),
             fences: RefCell::default(),
-            reported: Cell::new(0),
+            reported: Cell::default(),
         }
     }
 
@@ -210,7 +212,7 @@ impl Worker {
                 }),
             }
         }
-        self.reported.set(0);
+        self.reported.take();
         *self.view.borrow_mut() = Rc::new(view.clone());
     }
 
@@ -229,17 +231,20 @@ impl Worker {
         self.settings.accounts.iter().find(|account| account.name.as_bytes() == name)
     }
 
-    /// Tells the control plane, once for each view.
+    /// Tells the control plane, once for each view and server.
     pub(crate) fn report(&self, report: Report) {
-        let kind = match report {
-            Report::RefusedWrite { .. } => 1,
-            Report::Unreachable { .. } => 2,
-            Report::Reached { .. } => 4,
+        let mut reported = self.reported.get();
+        let [refused, unreachable, reached] = &mut reported;
+        let servers = match report {
+            Report::RefusedWrite { .. } => refused,
+            Report::Unreachable { .. } => unreachable,
+            Report::Reached { .. } => reached,
         };
-        let before = self.reported.replace(self.reported.get() | kind);
-        if before & kind != 0 {
+        if servers.contains(report.server()) {
             return;
         }
+        servers.add(report.server());
+        self.reported.set(reported);
         // It is gone only when the process ends.
         let _told = self.reports.send(report);
     }
