@@ -367,7 +367,28 @@ async fn each_partition_degrades_alone() {
         let in_main = query_one::<String>(&mut blog, &format!("{ids} app.t")).await;
         let in_blog = query_one::<String>(&mut main, &format!("{ids} app_blog.t")).await;
         assert_eq!((in_main.as_str(), in_blog.as_str()), ("1,2,3,4,5,6,7", "1,2,5,6,7,8"));
+        both_lost(&mut partitions, &mut main).await;
     }
+}
+
+/// One session reads from both replicas, and writes to both masters once they are back.
+async fn both_lost(partitions: &mut Partitions, session: &mut Conn) {
+    partitions.main.wait_synced().await.unwrap();
+    partitions.blog.wait_synced().await.unwrap();
+    partitions.main.master.kill().unwrap();
+    partitions.blog.master.kill().unwrap();
+    for (schema, partition, rows) in [("app", "default", 7), ("app_blog", "app_blog", 6)] {
+        let refused = outcome(session, &format!("DELETE FROM {schema}.t")).await;
+        assert!(refused.contains(&format!("partition {partition} is read-only: ")), "{refused}");
+        let count = format!("SELECT COUNT(*) FROM {schema}.t");
+        assert_eq!(query_one::<u8>(session, &count).await, rows);
+    }
+    partitions.main.master.start_again().await.unwrap();
+    write_until_ok(session, "INSERT INTO t VALUES (100, 0)").await;
+    let refused = outcome(session, "INSERT INTO app_blog.t VALUES (100, 0)").await;
+    assert!(is_error(&refused, 1290, "HY000"), "{refused}");
+    partitions.blog.master.start_again().await.unwrap();
+    write_until_ok(session, "INSERT INTO app_blog.t VALUES (100, 0)").await;
 }
 
 /// The verdicts, the status and the metrics tell one partition from the other.
