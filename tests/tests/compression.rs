@@ -104,7 +104,7 @@ async fn command_lines_compress() {
                 let out = String::from_utf8_lossy(&output.stdout);
                 let err = String::from_utf8_lossy(&output.stderr);
                 let name = client.display();
-                assert!(out.contains("1000000\n"), "{name} {arguments:?}: {err}");
+                assert!(out.contains("4000000\n"), "{name} {arguments:?}: {err}");
                 assert!(out.contains(&"x".repeat(100_000)), "{name} {arguments:?}: {err}");
                 assert!(out.contains("from one\n"), "{name} {arguments:?}: {err}");
                 assert!(err.contains("ERROR 1054 (42S22)"), "{name} {arguments:?}: {err}");
