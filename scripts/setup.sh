@@ -49,8 +49,12 @@ says_version() {
 }
 
 has_ed25519() {
-    [ -n "${FAILSOFT_TEST_MARIADBD:-}" ] || [ -e /usr/lib/mysql/plugin/auth_ed25519.so ] ||
-        [ -e "$CACHE/mariadb/plugin/auth_ed25519.so" ]
+    [ -n "${FAILSOFT_TEST_MARIADBD:-}" ] || [ -e "$CACHE/mariadb/plugin/auth_ed25519.so" ] ||
+        [ -e "$(plugins_of_mariadb)/auth_ed25519.so" ]
+}
+
+plugins_of_mariadb() {
+    mariadbd --no-defaults --help --verbose 2>/dev/null | awk '$1 == "plugin-dir" { print $2 }'
 }
 
 has_compose() { has docker-compose || docker compose version >/dev/null 2>&1; }

@@ -31,12 +31,12 @@ const SIGNER_PASS: &str = "s\u{e4}gner'pass";
 /// What a MariaDB server is started with for it to know ed25519. Its plugin is where Debian's
 /// package has it, or where `scripts/setup.sh` unpacked it.
 fn with_ed25519() -> Vec<String> {
-    let cache = std::env::var_os("FAILSOFT_CACHE").map(PathBuf::from).unwrap_or_else(|| {
-        Path::new(&std::env::var_os("HOME").expect("a home")).join(".cache/failsoft")
-    });
-    let folder = cache.join("mariadb/plugin");
+    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let home = || Path::new(&set("HOME").expect("a home")).join(".cache/failsoft");
+    let folder = set("FAILSOFT_CACHE").unwrap_or_else(home).join("mariadb/plugin");
     let unpacked = folder.join("auth_ed25519.so").is_file();
-    let own = unpacked.then(|| format!("--plugin-dir={}", folder.display()));
+    let own = (unpacked && set("FAILSOFT_TEST_MARIADBD").is_none())
+        .then(|| format!("--plugin-dir={}", folder.display()));
     own.into_iter().chain(["--plugin-load-add=auth_ed25519".to_owned()]).collect()
 }
 
@@ -202,4 +202,37 @@ async fn servers_may_ask_for_sha256_passwords() {
             assert_eq!(account, format!("{name}@%"), "{mode}");
         }
     }
+}
+
+/// Plugins that show the password are for clients with TLS; the command-line clients have both.
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_with_tls_may_show_their_password() {
+    for flavor in flavors().into_iter().take(1) {
+        let server = Server::start(flavor, Options::default()).await.unwrap();
+        let failsoft = Failsoft::config(&[("master", server.port())]).with(CALM).start().await;
+        for plugin in ["mysql_clear_password", "sha256_password"] {
+            for (pass, expected) in [(APP.pass, "let in"), ("unfit", "ERROR 1045 (28000)")] {
+                let Some(text) = mysql_client(failsoft.port(), plugin, pass) else { return };
+                assert!(text.contains(expected), "{plugin}: {text}");
+            }
+        }
+    }
+}
+
+/// What MySQL's own client prints, where it is installed.
+fn mysql_client(port: u16, plugin: &str, pass: &str) -> Option<String> {
+    let home = std::env::var_os("HOME").expect("a home");
+    let client = Path::new(&home).join(".cache/failsoft/mysql/mysql");
+    if !client.is_file() {
+        println!("skipped: no {}", client.display());
+        return None;
+    }
+    let output = Command::new(client)
+        .args(["--no-defaults", "-h127.0.0.1", "-uapp", "--batch", "--ssl-mode=REQUIRED"])
+        .args(["--enable-cleartext-plugin".to_owned(), format!("--default-auth={plugin}")])
+        .args([format!("-P{port}"), format!("-p{pass}"), "-eSELECT 'let in'".to_owned()])
+        .stdin(Stdio::null())
+        .output()
+        .expect("the mysql client");
+    Some(String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
 }

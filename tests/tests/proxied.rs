@@ -137,6 +137,32 @@ async fn with_tls_and_grants_by_host() {
     session.disconnect().await.unwrap();
 }
 
+/// With `login: passthrough` an account is who it is on its host, and is not let in from another.
+#[tokio::test(flavor = "multi_thread")]
+async fn with_passthrough() {
+    if !flavors().contains(&Flavor::MariaDb) {
+        return;
+    }
+    let more = "login: passthrough\ndefaults: {port: 3306}";
+    let (server, failsoft) = start(Flavor::MariaDb, more).await;
+    let mut root = conn(server.port(), ROOT.user, ROOT.pass, None).await.unwrap();
+    for (host, pass) in [("192.0.2.7", "seven"), ("192.0.2.8", "eight")] {
+        execute(&mut root, &format!("CREATE USER guest@'{host}' IDENTIFIED BY '{pass}'")).await;
+    }
+    for _ in 0..2 {
+        for (header, right, wrong) in [(V1, "seven", "eight"), (V2, "eight", "seven")] {
+            let port = balancer(LISTED, header, failsoft.port()).await;
+            let mut session = conn(port, "guest", right, None).await.unwrap();
+            assert_eq!(query_one::<i64>(&mut session, "SELECT 1").await, 1);
+            session.disconnect().await.unwrap();
+            match conn(port, "guest", wrong, None).await {
+                Err(mysql_async::Error::Server(error)) => assert_eq!(error.code, 1045),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+}
+
 /// Everybody else who sends a header, and listed ones who send what is none, are told so at once.
 #[tokio::test(flavor = "multi_thread")]
 async fn headers_that_are_not_believed() {

@@ -1,6 +1,6 @@
 //! Users and their passwords, and where an account that is not complete gets the rest from.
 
-use crate::model::Account;
+use crate::model::{Account, Login};
 use crate::reader::{Given, PASS, Reader, Section, one_of};
 use crate::secret::Secret;
 use crate::values;
@@ -21,6 +21,7 @@ impl Accounts {
         reader: &mut Reader<'_>,
         root: &Section<'_>,
         defaults: &Section<'_>,
+        login: Option<Login>,
     ) -> Self {
         let sections = reader.sections(root, "users");
         let mut is_partial = matches!(sections, Given::Broken);
@@ -46,7 +47,8 @@ impl Accounts {
         }
         let mut accounts = Self { listed, is_partial, defaults: Given::Absent };
         accounts.defaults = accounts.account(reader, defaults, &Given::Absent);
-        if accounts.is_empty() && !matches!(accounts.defaults, Given::Broken) {
+        let needed = login == Some(Login::Listed);
+        if needed && accounts.is_empty() && !matches!(accounts.defaults, Given::Broken) {
             reader.missing(root, "users", "an account to log in with, here or as defaults.user");
         }
         accounts

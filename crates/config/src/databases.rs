@@ -145,6 +145,16 @@ fn database((draft, master): (Draft<'_>, Option<String>)) -> Option<Database> {
     })
 }
 
+/// With `login: passthrough` the servers say who may log in, so failsoft has to come to them as the
+/// client.
+pub(crate) fn check_passthrough(reader: &mut Reader<'_>, drafts: &[Draft<'_>]) {
+    for draft in drafts.iter().filter(|draft| !draft.account.is_absent()) {
+        let message =
+            "found an account for this server, expected none, as login is \"passthrough\"";
+        reader.reject(draft.section.place.clone(), message);
+    }
+}
+
 fn check_repetition(reader: &mut Reader<'_>, drafts: &[Draft<'_>]) {
     for (nth, draft) in drafts.iter().enumerate() {
         let Some(address) = draft.address() else { continue };

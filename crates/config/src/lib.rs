@@ -33,7 +33,7 @@ use std::path::Path;
 
 pub use model::{
     Account, Admin, ClientTls, Config, Database, Health, Limits, Listen, Log, LogFormat, LogLevel,
-    Role, ServerTls, Tls,
+    Login, Role, ServerTls, Tls,
 };
 pub use problem::{ConfigError, Position, Problem};
 pub use secret::Secret;

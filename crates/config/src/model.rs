@@ -21,8 +21,12 @@ pub struct Config {
     /// The account of the health checks. `None` only where every enabled database has an account
     /// of its own: the checks then use that.
     pub monitor: Option<Account>,
-    /// The accounts applications log in with; at least one, each name once.
+    /// The accounts applications log in with, each name once; at least one where no others may.
     pub users: Vec<Account>,
+    /// Who else may log in.
+    pub login: Login,
+    /// How long accounts are remembered that are not listed.
+    pub login_memory: Duration,
     /// The servers; at least one is a master, though it may be disabled.
     pub databases: Vec<Database>,
     /// Clients from here may tell another address in a PROXY header.
@@ -228,6 +232,16 @@ words! {
         Master = "master",
         /// It follows a master.
         Replica = "replica",
+    }
+}
+
+words! {
+    /// Who may log in.
+    Login {
+        /// Listed accounts.
+        Listed = "listed",
+        /// Also those that a server lets in.
+        Passthrough = "passthrough",
     }
 }
 

@@ -13,7 +13,7 @@ use ipnet::IpNet;
 use crate::accounts::Accounts;
 use crate::addresses;
 use crate::databases::{self, Draft};
-use crate::model::{Account, Config, Health, Limits, Log, ServerTls, Tls};
+use crate::model::{Account, Config, Health, Limits, Log, Login, ServerTls, Tls};
 use crate::node::{Node, quoted};
 use crate::reader::{Given, Reader, Section};
 use crate::settings::Kind;
@@ -27,9 +27,15 @@ const THREADS_MAX: usize = 256;
 pub(crate) fn config(reader: &mut Reader<'_>, node: &Node) -> Option<Config> {
     let root = &reader.root(node);
     let defaults = reader.section(root, "defaults");
-    let accounts = Accounts::read(reader, root, &defaults);
+    let login = reader.read_or_default(root, "login", word::<Login>);
+    let login_memory = reader.read_or_default(root, "login_memory", duration);
+    let accounts = Accounts::read(reader, root, &defaults, login);
     let drafts = databases::read(reader, root, &defaults, &accounts);
-    let monitor = monitor(reader, root, &accounts, &drafts);
+    let passes = login == Some(Login::Passthrough);
+    if passes {
+        databases::check_passthrough(reader, &drafts);
+    }
+    let monitor = monitor(reader, root, &accounts, &drafts, passes);
     let (listen, admin) = addresses::read(reader, root, &drafts);
     let databases = databases::finish(reader, root, drafts);
     let health = health(reader, root);
@@ -50,6 +56,8 @@ pub(crate) fn config(reader: &mut Reader<'_>, node: &Node) -> Option<Config> {
         admin: admin?,
         monitor,
         users: accounts.into_users(),
+        login: login?,
+        login_memory: login_memory?,
         databases: databases?,
         proxies,
         read_only: read_only?,
@@ -100,12 +108,13 @@ fn monitor(
     root: &Section<'_>,
     accounts: &Accounts,
     drafts: &[Draft<'_>],
+    passes: bool,
 ) -> Option<Account> {
     let section = reader.section(root, "monitor");
     match (accounts.account(reader, &section, &Given::Absent), &accounts.defaults) {
         (Given::Value(account), _) => Some(account),
         (Given::Absent, Given::Value(account)) => Some(account.clone()),
-        (Given::Absent, Given::Absent) if !accounts.is_empty() => {
+        (Given::Absent, Given::Absent) if passes || !accounts.is_empty() => {
             if drafts.iter().any(Draft::needs_monitor) {
                 let expected = "an account for the health checks, as there is no defaults.user";
                 reader.missing(root, "monitor", expected);

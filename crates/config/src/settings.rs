@@ -202,6 +202,19 @@ pub const SETTINGS: &[Setting] = &[
     ),
     row("users[].pass_file", Kind::File, "", "The file that holds the password."),
     row(
+        "login",
+        Kind::Word(&["listed", "passthrough"]),
+        "listed",
+        "Who may log in: the accounts listed here, or also those that a server lets in.",
+    ),
+    row(
+        "login_memory",
+        Kind::Time(0, YEAR),
+        "24h",
+        "With `login: passthrough`, how long after a server let an account in failsoft lets it in \
+         again without asking.",
+    ),
+    row(
         "databases",
         Kind::Mappings,
         "required",
@@ -450,7 +463,7 @@ mod tests {
         assert_eq!(keys_of("users[]"), ["name", "pass", "pass_env", "pass_file"]);
         assert_eq!(keys_of("health"), ["interval", "threshold", "timeout"]);
         let root = keys_of("");
-        assert_eq!(root.len(), 20, "{root:?}");
+        assert_eq!(root.len(), 22, "{root:?}");
         for key in root {
             assert_eq!(keys_of("").iter().filter(|other| **other == key).count(), 1, "{key}");
         }

@@ -78,6 +78,8 @@ fn whole(config: &Config) -> Part<'_> {
         ("admin", admin(&config.admin)),
         ("monitor", config.monitor.as_ref().map_or(Part::Absent, |it| Part::Map(login(it)))),
         ("users", Part::List(users)),
+        ("login", plain(config.login)),
+        ("login_memory", time(config.login_memory)),
         ("databases", Part::List(databases)),
         ("proxy_protocol", proxies(config)),
         ("read_only", plain(config.read_only)),

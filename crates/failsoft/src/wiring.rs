@@ -95,6 +95,7 @@ pub(crate) fn serving(config: &Config) -> data::Settings {
         servers: config.databases.iter().map(server).collect(),
         homes: Partitions::of(config).homes,
         accounts: config.users.iter().map(account).collect(),
+        passthrough: (config.login == config::Login::Passthrough).then_some(config.login_memory),
         proxies: config.proxies.clone(),
         connect_timeout: config.connect_timeout,
         limits: data::Limits {

@@ -10,11 +10,13 @@
 //! * `registry` knows which session holds which connection, for `KILL`.
 //! * `refusal` is the only place where our errors become MySQL's.
 
+mod authenticate;
 mod backend;
 mod clock;
 mod compressed;
 mod listener;
 mod login;
+mod passthrough;
 mod proxied;
 mod refusal;
 mod registry;

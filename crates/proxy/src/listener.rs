@@ -20,6 +20,7 @@ use tokio_util::task::TaskTracker;
 use wire::error::ClientError;
 
 use crate::login::login;
+use crate::passthrough::Passthrough;
 use crate::proxied::Ends;
 use crate::session::Session;
 use crate::settings::{Listen, Settings};
@@ -81,7 +82,9 @@ pub fn start(
 ) -> Result<Proxy, StartError> {
     let tls = Tls::new(&settings.tls_clients, &settings.tls_servers)?;
     let settings = Arc::new(settings);
-    let shared = Arc::new(Shared::new(settings.servers.len()));
+    let by_host = settings.servers.iter().any(|server| server.proxy_protocol);
+    let passthrough = settings.passthrough.map(|lifetime| Passthrough::new(lifetime, by_host));
+    let shared = Arc::new(Shared::new(settings.servers.len(), passthrough.transpose()?));
     let (cores, addresses, sockets) = bind(&settings)?;
     let stop = CancellationToken::new();
     let mut threads = Vec::new();

@@ -1,26 +1,24 @@
 //! Letting a client in (P: page_protocol_connection_phase).
 //!
-//! failsoft knows the accounts' passwords, so it needs no server for this, and a burst of logins
-//! opens no connection to one. The client gets the greeting that a server would give it: the
+//! failsoft knows the passwords of listed accounts, so it needs no server for these, and a burst of
+//! logins opens no connection to one. The client gets the greeting that a server would give it: the
 //! version and the capabilities of the servers, as far as all of them have them.
 
 use std::io;
-use std::sync::Arc;
 
-use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use policy::view::View;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use wire::auth::{FAST_AUTH_OK, NONCE_LEN, Nonce, Plugin, switch_request};
+use wire::auth::Nonce;
 use wire::capabilities::Capabilities;
 use wire::compress::Method;
-use wire::ed25519;
 use wire::error::ClientError;
-use wire::frame::{HEADER_LEN, put_packet};
+use wire::frame::HEADER_LEN;
 use wire::greeting::Greeting;
 use wire::lenenc::Cursor;
 use wire::login::{Login, OPENING_LEN, Opening};
 use wire::status::{AUTOCOMMIT, put_ok};
 
+use crate::authenticate::{Claim, authenticate, fresh_nonce, preferred};
 use crate::compressed::{Compressed, Peer};
 use crate::proxied::Ends;
 use crate::registry::Leash;
@@ -81,7 +79,7 @@ pub(crate) async fn login(
         Ok((login, account, nonce, sequence, compression)) => {
             let mut admission = admission;
             let limit = worker.settings.limits.connections_per_user;
-            let leash = Leash::new(worker.halt.child_token(), Arc::default());
+            let leash = Leash::new(worker.halt.child_token());
             if !admission.belongs_to(&account.name, limit, &leash) {
                 let what = format!("limits.connections_per_user is {limit}");
                 tell(&mut stream, sequence, &refusal::too_many_connections(&what)).await;
@@ -103,7 +101,7 @@ pub(crate) async fn login(
                 schema: login.schema,
                 attributes: login.attributes,
                 nonce,
-                host: host(ends),
+                host: proxied::host(ends),
                 ends,
                 admission,
                 leash,
@@ -167,7 +165,7 @@ async fn exchange(
         sequence,
         switches: wanted.contains(Capabilities::PLUGIN_AUTH),
     };
-    let (account, nonce, sequence) = authenticate(worker, stream, &host(*ends), claim).await?;
+    let (account, nonce, sequence) = authenticate(worker, stream, *ends, claim).await?;
     Ok((login, account, nonce, sequence, compression))
 }
 
@@ -177,11 +175,6 @@ fn compression(wanted: Capabilities, zstd_level: Option<u8>) -> Option<Method> {
         return Some(Method::Zlib);
     }
     zstd_level.map(|level| Method::Zstd(i32::from(level).clamp(1, 22)))
-}
-
-/// The host of a client, as servers name it.
-fn host(ends: Option<Ends>) -> String {
-    ends.map_or_else(|| "localhost".to_owned(), |ends| ends.host())
 }
 
 /// Takes a PROXY header, if there is one, and yields how the login after it begins.
@@ -267,11 +260,6 @@ fn greeting(worker: &Worker, offered: Capabilities, nonce: Nonce, id: u32) -> Gr
     }
 }
 
-/// The plugin of the greeting, which is the servers' own: clients are sure to have it.
-fn preferred(view: &View) -> Plugin {
-    if is_mariadb(view) { Plugin::NativePassword } else { Plugin::CachingSha2 }
-}
-
 /// Whether clients are told that they talk to MariaDB.
 pub(crate) fn is_mariadb(view: &View) -> bool {
     version(view).contains("MariaDB")
@@ -294,89 +282,4 @@ fn offered(view: &View) -> Capabilities {
         .map(|seen| Capabilities::of_version(&seen.version))
         .reduce(Capabilities::and)
         .unwrap_or(Capabilities::BASE)
-}
-
-fn random<const N: usize>() -> [u8; N] {
-    let mut bytes = [0; N];
-    // It only fails where the system has no randomness at all, where TLS could not start either;
-    // a nonce of zeros then lets nobody in that does not know the password.
-    let _filled = SystemRandom::new().fill(&mut bytes);
-    bytes
-}
-
-fn fresh_nonce() -> Nonce {
-    Nonce::from_random(random::<NONCE_LEN>())
-}
-
-/// What a client says of itself.
-pub(crate) struct Claim<'a> {
-    pub(crate) user: &'a [u8],
-    /// The plugin the answer is for; empty when it does not say.
-    pub(crate) plugin: &'a str,
-    pub(crate) answer: Vec<u8>,
-    pub(crate) nonce: Nonce,
-    /// The sequence id of the packet it came in.
-    pub(crate) sequence: u8,
-    /// The client can be asked for another plugin.
-    pub(crate) switches: bool,
-}
-
-/// Checks a claim; yields the account, the nonce that it was checked with, and the sequence id of the
-/// OK packet to be sent.
-///
-/// An account that does not exist goes the same way in the same time as a wrong password.
-pub(crate) async fn authenticate(
-    worker: &Worker,
-    stream: &mut Stream,
-    host: &str,
-    claim: Claim<'_>,
-) -> Result<(Account, Nonce, u8), LoginError> {
-    let Claim { user, plugin, mut answer, mut nonce, mut sequence, switches } = claim;
-    let name = String::from_utf8_lossy(user).into_owned();
-    let usable = |plugin: &Plugin| !plugin.shows_password() || stream.is_tls();
-    let mut plugin = match plugin {
-        "" => Some(Plugin::NativePassword),
-        named => Plugin::by_name(named).filter(usable),
-    };
-    let preferred = preferred(&worker.view());
-    // A client that lacks the greeting's plugin names its own and waits to be asked for it (seen
-    // with MySQL 9.7's, which has no mysql_native_password).
-    let waits = answer.is_empty() && plugin != Some(preferred);
-    // The nonce that client_ed25519 signs is longer than the greeting's.
-    let signs = plugin == Some(Plugin::Ed25519);
-    let mut challenge = nonce.0.to_vec();
-    if switches && (plugin.is_none() || waits || signs) {
-        let asked = plugin.unwrap_or(preferred);
-        if asked == Plugin::Ed25519 {
-            // Clients go on using the nonce they had for plugins with the shorter one.
-            challenge = random::<{ ed25519::NONCE_LEN }>().to_vec();
-        } else {
-            nonce = fresh_nonce();
-            challenge = nonce.0.to_vec();
-        }
-        let mut bytes = Vec::new();
-        put_packet(&mut bytes, sequence.wrapping_add(1), &switch_request(asked, &challenge));
-        stream.write_all(&bytes).await?;
-        stream.flush().await?;
-        (sequence, answer) = read_login_packet(stream).await?;
-        plugin = Some(asked);
-    }
-    let account = worker.account(user);
-    let password = account.map_or("an account that does not exist", |a| a.password.as_str());
-    let fits = plugin.is_some_and(|p| p.verify(password.as_bytes(), &challenge, &answer));
-    sequence = sequence.wrapping_add(1);
-    let Some(account) = account.filter(|_| fits) else {
-        let with_password = !answer.is_empty();
-        return Err(LoginError::Refused(
-            sequence,
-            refusal::access_denied(&name, host, with_password),
-        ));
-    };
-    if plugin == Some(Plugin::CachingSha2) && !account.password.is_empty() {
-        let mut bytes = Vec::new();
-        put_packet(&mut bytes, sequence, FAST_AUTH_OK);
-        stream.write_all(&bytes).await?;
-        sequence = sequence.wrapping_add(1);
-    }
-    Ok((account.clone(), nonce, sequence))
 }

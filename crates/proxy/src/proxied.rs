@@ -32,11 +32,11 @@ impl Ends {
         let canonical = |end: SocketAddr| SocketAddr::new(end.ip().to_canonical(), end.port());
         Self { source: canonical(source), destination: canonical(destination) }
     }
+}
 
-    /// The client's host, as servers name it.
-    pub(crate) fn host(&self) -> String {
-        self.source.ip().to_string()
-    }
+/// A client's host, as servers name it.
+pub(crate) fn host(ends: Option<Ends>) -> String {
+    ends.map_or_else(|| "localhost".to_owned(), |ends| ends.source.ip().to_string())
 }
 
 /// How a header begins. No packet of a login does: these are four bytes of a packet's header that

@@ -179,6 +179,20 @@ pub(crate) fn access_denied(user: &str, host: &str, with_password: bool) -> Clie
     )
 }
 
+/// A login of an account that is not listed while no server can say whether it is right.
+pub(crate) fn cannot_verify(view: &View, seen: &[(usize, String)]) -> ClientError {
+    let name = |at: &usize| view.servers.get(*at).map_or("", |server| server.name.as_str());
+    let causes: Vec<_> = seen.iter().map(|(at, cause)| format!("{}: {cause}", name(at))).collect();
+    ClientError::new(
+        1053,
+        b"08S01",
+        format!(
+            "Login cannot be verified, as no server answers (failsoft: {})",
+            if causes.is_empty() { "there is none to ask".to_owned() } else { causes.join("; ") }
+        ),
+    )
+}
+
 /// A login without TLS where it is required.
 pub(crate) fn tls_required() -> ClientError {
     ClientError::new(

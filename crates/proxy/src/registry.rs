@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 /// A connection to a server, as `KILL` names it.
@@ -23,22 +24,53 @@ pub(crate) struct Connection {
 pub(crate) struct Leash {
     /// Cancelled when the session is to end.
     pub(crate) end: CancellationToken,
-    condemned: Arc<AtomicBool>,
+    sentence: Arc<Sentence>,
+}
+
+/// A `KILL` whose success is not known yet.
+#[derive(Debug, Default)]
+struct Sentence {
+    is_pending: AtomicBool,
+    settled: Notify,
 }
 
 impl Leash {
-    pub(crate) const fn new(end: CancellationToken, condemned: Arc<AtomicBool>) -> Self {
-        Self { end, condemned }
+    pub(crate) fn new(end: CancellationToken) -> Self {
+        Self { end, sentence: Arc::default() }
     }
 
-    /// Whether somebody is killing what the session runs: it must not be run again elsewhere.
+    /// Whether somebody is killing what the session runs.
     pub(crate) fn is_condemned(&self) -> bool {
-        self.condemned.load(Ordering::Relaxed)
+        self.sentence.is_pending.load(Ordering::Acquire)
     }
 
-    /// Sets whether somebody is.
-    pub(crate) fn condemn(&self, condemned: bool) {
-        self.condemned.store(condemned, Ordering::Relaxed);
+    /// Whether what the session runs is being killed, or the session was: it must not be run again
+    /// elsewhere.
+    pub(crate) fn is_killed(&self) -> bool {
+        self.is_condemned() || self.end.is_cancelled()
+    }
+
+    /// Somebody is about to.
+    pub(crate) fn condemn(&self) {
+        self.sentence.is_pending.store(true, Ordering::Release);
+    }
+
+    /// Nobody is any more. Where the session itself was meant, its end was asked for before.
+    pub(crate) fn settle(&self) {
+        self.sentence.is_pending.store(false, Ordering::Release);
+        self.sentence.settled.notify_waiters();
+    }
+
+    /// Waits until nobody is: what the server says to the killer and to the killed comes in any
+    /// order.
+    pub(crate) async fn settled(&self) {
+        loop {
+            let settled = self.sentence.settled.notified();
+            if !self.is_condemned() {
+                return;
+            }
+            settled.await;
+        }
     }
 }
 
@@ -110,7 +142,7 @@ mod tests {
     use super::*;
 
     fn leash() -> Leash {
-        Leash::new(CancellationToken::new(), Arc::default())
+        Leash::new(CancellationToken::new())
     }
 
     #[test]

@@ -20,6 +20,8 @@ pub struct Settings {
     pub homes: Homes,
     /// The accounts that applications log in with.
     pub accounts: Vec<Account>,
+    /// Accounts that are not listed log in if a server lets them in, and again for this long.
+    pub passthrough: Option<Duration>,
     /// Clients from here may tell another address in a PROXY header.
     pub proxies: Vec<IpNet>,
     /// How long one attempt to reach a server may take, login included.

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Report;
 use crate::backend::gate::Gate;
+use crate::passthrough::Passthrough;
 use crate::registry::{Connection, Leash, Registry};
 use crate::settings::{Account, Settings};
 use crate::tls::Tls;
@@ -26,6 +27,8 @@ pub(crate) struct Shared {
     backends: Vec<AtomicUsize>,
     next_id: AtomicU32,
     pub(crate) registry: Registry,
+    /// For accounts that are not listed, where they may log in.
+    pub(crate) passthrough: Option<Passthrough>,
 }
 
 /// Session ids start here. A server's own ids start at 1, so a `KILL` that names a session never
@@ -33,13 +36,14 @@ pub(crate) struct Shared {
 const FIRST_ID: u32 = 0x8000_0001;
 
 impl Shared {
-    pub(crate) fn new(servers: usize) -> Self {
+    pub(crate) fn new(servers: usize, passthrough: Option<Passthrough>) -> Self {
         Self {
             sessions: AtomicUsize::new(0),
             sessions_of_user: Mutex::default(),
             backends: (0..servers).map(|_| AtomicUsize::new(0)).collect(),
             next_id: AtomicU32::new(FIRST_ID),
             registry: Registry::default(),
+            passthrough,
         }
     }
 

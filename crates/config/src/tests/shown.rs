@@ -45,6 +45,8 @@ monitor:
   pass: \"***\"
 users:
   - {name: app, pass: \"***\"}
+login: listed
+login_memory: 24h
 databases:
   - {host: db001, port: 3306, role: master, disabled: false, weight: 1, compress: false, proxy_protocol: false}
 # proxy_protocol: (none)

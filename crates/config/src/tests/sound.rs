@@ -235,3 +235,17 @@ limits: {connections: 10000, connections_per_user: 0, server_connections: 200, p
     assert_eq!((config.users.len(), config.databases.len()), (1, 3));
     assert_eq!(config.databases[2].master.as_deref(), Some("db001:3306"));
 }
+
+#[test]
+fn servers_may_say_who_logs_in() {
+    let databases = "databases: [{host: a, role: master}]";
+    let monitor = "monitor: {user: m, pass: x}";
+    let config = sound(&format!("login: passthrough\n{monitor}\n{databases}"));
+    assert_eq!(config.login, crate::Login::Passthrough);
+    assert!(config.users.is_empty());
+    let text = "login: passthrough\ndatabases: [{host: a, role: master, user: u, pass: x}]";
+    let problems = parse(text).unwrap_err().to_string();
+    assert!(problems.contains("databases[0]: found an account for this server"), "{problems}");
+    let problems = parse(&format!("login: passthrough\n{databases}")).unwrap_err();
+    assert!(problems.to_string().contains("monitor: found none"), "{problems}");
+}

@@ -86,11 +86,15 @@ pub(crate) async fn open(worker: &Worker, wanted: Wanted<'_>) -> Result<Backend,
     match opened.unwrap_or(Err(ConnectError::TimedOut(timeout))) {
         Ok(backend) => {
             gate.reached(attempt);
+            note_login(worker, wanted, true);
             Ok(backend)
         }
         // The server answers: what it has against this login is this session's affair.
         Err(error @ ConnectError::Server(_)) => {
             gate.reached(attempt);
+            if matches!(&error, ConnectError::Server(said) if said.sql_state == *b"28000") {
+                note_login(worker, wanted, false);
+            }
             Err(Rc::new(error))
         }
         Err(error) => {
@@ -98,6 +102,18 @@ pub(crate) async fn open(worker: &Worker, wanted: Wanted<'_>) -> Result<Backend,
             gate.failed(attempt, Rc::clone(&error), now());
             Err(error)
         }
+    }
+}
+
+/// What a server says of an account that is not listed counts for its next login.
+fn note_login(worker: &Worker, wanted: Wanted<'_>, let_in: bool) {
+    let listed = worker.account(wanted.account.name.as_bytes()).is_some();
+    match &worker.shared.passthrough {
+        Some(passthrough) if !listed && let_in => {
+            passthrough.remember(wanted.account, wanted.ends, now());
+        }
+        Some(passthrough) if !listed => passthrough.forget(wanted.account, wanted.ends),
+        _ => {}
     }
 }
 

@@ -16,8 +16,9 @@ use super::memory::Memory;
 use super::state::{Carried, classify, command_statement};
 use super::statement::{Request, Served};
 use super::{Flow, Session};
+use crate::authenticate::{Claim, authenticate};
 use crate::backend::restore;
-use crate::login::{Claim, LoginError, MOST_ATTRIBUTES, authenticate};
+use crate::login::{LoginError, MOST_ATTRIBUTES};
 use crate::refusal;
 
 /// The effects for which a statement's text is needed once it succeeded.
@@ -26,8 +27,14 @@ const NEED_TEXT: Effects = Effects::SET.union(Effects::USE).union(Effects::SET_O
 impl Session {
     /// Serves the command at the front of the input.
     pub(super) async fn command(&mut self) -> Flow {
-        if self.worker.halt.is_cancelled() {
-            self.tell(&refusal::shutting_down()).await;
+        if self.client.leash.is_condemned() {
+            self.client.leash.settled().await;
+        }
+        if self.client.leash.end.is_cancelled() {
+            // Who was killed is not told; what ends all sessions ends this one as well.
+            if self.worker.halt.is_cancelled() {
+                self.tell(&refusal::shutting_down()).await;
+            }
             return Flow::End;
         }
         let Some(&code) = self.payload().first() else {
@@ -423,9 +430,9 @@ impl Session {
             switches: true,
         };
         let worker = std::rc::Rc::clone(&self.worker);
-        let host = self.client.host.clone();
+        let ends = self.client.ends;
         let limit = worker.settings.limits.login_timeout;
-        let checking = authenticate(&worker, &mut self.client.stream, &host, claim);
+        let checking = authenticate(&worker, &mut self.client.stream, ends, claim);
         let checked = tokio::time::timeout(limit, checking).await.unwrap_or(Err(LoginError::Io));
         let (account, nonce, sequence) = match checked {
             Ok(known) => known,

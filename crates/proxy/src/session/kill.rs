@@ -96,7 +96,7 @@ impl Session {
         if entry.session == self.client.admission.id {
             return Ok(self.kill_itself(what).await);
         }
-        entry.leash.condemn(true);
+        entry.leash.condemn();
         let told = match entry.connection {
             Some(held) => self.kill_on(held.server, held.id.into(), what).await,
             // Whether the account may kill others only a server could say.
@@ -105,10 +105,8 @@ impl Session {
         };
         if told.is_ok() && what == What::Session {
             entry.leash.end.cancel();
-        } else {
-            entry.leash.condemn(false);
         }
-        // Its statement may have ended, and its connection, in the meantime.
+        entry.leash.settle();
         told?;
         Ok(self.tell_ok().await)
     }

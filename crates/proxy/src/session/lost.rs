@@ -127,7 +127,7 @@ impl Session {
                 pinned: !self.pins.is_empty(),
                 writable: wrote,
                 delivered: reply.sent > 0,
-                retried: request.retried || self.client.leash.is_condemned(),
+                retried: request.retried || self.client.leash.is_killed(),
             },
         );
         self.lose(loss);

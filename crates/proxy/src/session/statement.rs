@@ -124,8 +124,8 @@ impl Session {
                 Err(Unavailable::Verbatim(error)) => {
                     return Served::No(self.tell_verbatim(&error).await);
                 }
-                Err(Unavailable::Because(cause)) => {
-                    self.report_unreachable(server, &cause, partition);
+                Err(Unavailable::Because(cause, whose)) => {
+                    self.report_unreachable(server, &cause, whose, partition);
                     failed.add(server, cause);
                     continue;
                 }
@@ -255,11 +255,19 @@ impl Session {
         }
     }
 
-    /// The brief degradation before the checks have noticed is shown to everybody.
-    fn report_unreachable(&self, server: usize, cause: &str, partition: &Partition) {
-        if partition.mode.is_read_write() && partition.master == Some(server) {
+    /// The brief degradation before the checks have noticed is shown to everybody. That the session's
+    /// own account is refused is no degradation.
+    fn report_unreachable(&self, server: usize, cause: &str, whose: Whose, partition: &Partition) {
+        let master = partition.mode.is_read_write() && partition.master == Some(server);
+        let everybodys = whose == Whose::Everybody || self.has_own_account(server);
+        if master && everybodys {
             self.worker.report(Report::Unreachable { server, cause: cause.to_owned() });
         }
+    }
+
+    /// Whether all sessions log in to the server with one account, which is not their own.
+    fn has_own_account(&self, server: usize) -> bool {
+        self.worker.settings.servers.get(server).is_some_and(|server| server.account.is_some())
     }
 
     fn report_reached(&self, server: usize, access: Access, partition: &Partition) {
@@ -449,8 +457,17 @@ impl Session {
 pub(crate) enum Unavailable {
     /// The client is told this: the server answers, and has something against this session.
     Verbatim(ClientError),
-    /// The server could not be reached; another may do.
-    Because(String),
+    /// The server could not be reached, or refused the account; another may do.
+    Because(String, Whose),
+}
+
+/// Who has to do without a server.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Whose {
+    /// All sessions.
+    Everybody,
+    /// Those of one account.
+    Account,
 }
 
 impl From<Rc<ConnectError>> for Unavailable {
@@ -463,7 +480,10 @@ impl From<Rc<ConnectError>> for Unavailable {
                 let what = format!("limits.server_connections is {limit}");
                 Self::Verbatim(refusal::too_many_connections(&what))
             }
-            other => Self::Because(other.to_string()),
+            ConnectError::Server(said) if said.sql_state == *b"28000" => {
+                Self::Because(said.to_string(), Whose::Account)
+            }
+            other => Self::Because(other.to_string(), Whose::Everybody),
         }
     }
 }
@@ -471,7 +491,7 @@ impl From<Rc<ConnectError>> for Unavailable {
 impl From<RestoreError> for Unavailable {
     fn from(error: RestoreError) -> Self {
         match error {
-            RestoreError::Lost(loss) => Self::Because(loss.0),
+            RestoreError::Lost(loss) => Self::Because(loss.0, Whose::Everybody),
             RestoreError::Refused(error) => Self::Verbatim(verbatim(&error)),
         }
     }

@@ -1,0 +1,176 @@
+//! Who a client is: the exchange in which it shows that it knows a password
+//! (P: page_protocol_connection_phase).
+//!
+//! Of listed accounts failsoft knows the password, so no client has to send it. Of others it learns
+//! it where `login: passthrough` says so, see [`passthrough`].
+
+use aws_lc_rs::rand::{SecureRandom, SystemRandom};
+use policy::view::View;
+use tokio::io::AsyncWriteExt;
+use wire::auth::{FAST_AUTH_OK, NONCE_LEN, Nonce, Plugin, switch_request};
+use wire::ed25519;
+use wire::frame::put_packet;
+
+use crate::login::{LoginError, is_mariadb};
+use crate::proxied::{self, Ends};
+use crate::settings::Account;
+use crate::stream::{Stream, read_login_packet};
+use crate::worker::Worker;
+use crate::{passthrough, refusal};
+
+/// What a client says of itself.
+pub(crate) struct Claim<'a> {
+    pub(crate) user: &'a [u8],
+    /// The plugin the answer is for; empty when it does not say.
+    pub(crate) plugin: &'a str,
+    pub(crate) answer: Vec<u8>,
+    pub(crate) nonce: Nonce,
+    /// The sequence id of the packet it came in.
+    pub(crate) sequence: u8,
+    /// The client can be asked for another plugin.
+    pub(crate) switches: bool,
+}
+
+/// A client's answer to a nonce.
+pub(crate) struct Answer {
+    /// The plugin it is for; none that can be used here where there is none.
+    pub(crate) plugin: Option<Plugin>,
+    pub(crate) bytes: Vec<u8>,
+    /// The nonce that clients go on using for plugins with the shorter one.
+    pub(crate) nonce: Nonce,
+    /// What was to be answered.
+    challenge: Vec<u8>,
+    /// The sequence id of the last packet.
+    pub(crate) sequence: u8,
+    /// The client has not answered yet: it lacks the greeting's plugin, names its own, and waits to
+    /// be asked for it (seen with MySQL 9.7's, which has no mysql_native_password).
+    pub(crate) waits: bool,
+}
+
+impl Answer {
+    fn first(claim: &Claim<'_>, preferred: Plugin, stream: &Stream) -> Self {
+        let usable = |plugin: &Plugin| !plugin.shows_password() || stream.is_tls();
+        let plugin = match claim.plugin {
+            "" => Some(Plugin::NativePassword),
+            named => Plugin::by_name(named).filter(usable),
+        };
+        Self {
+            plugin,
+            bytes: claim.answer.clone(),
+            nonce: claim.nonce,
+            challenge: claim.nonce.0.to_vec(),
+            sequence: claim.sequence,
+            waits: claim.answer.is_empty() && plugin != Some(preferred),
+        }
+    }
+
+    /// Asks the client for another answer, by a fresh nonce. Clients take that once in a login.
+    ///
+    /// # Errors
+    ///
+    /// The client left.
+    pub(crate) async fn ask(
+        &mut self,
+        stream: &mut Stream,
+        plugin: Plugin,
+    ) -> Result<(), LoginError> {
+        if plugin == Plugin::Ed25519 {
+            self.challenge = random::<{ ed25519::NONCE_LEN }>().to_vec();
+        } else {
+            self.nonce = fresh_nonce();
+            self.challenge = self.nonce.0.to_vec();
+        }
+        self.tell(stream, &switch_request(plugin, &self.challenge)).await?;
+        (self.sequence, self.bytes) = read_login_packet(stream).await?;
+        self.plugin = Some(plugin);
+        self.waits = false;
+        Ok(())
+    }
+
+    /// Sends the next packet of the exchange.
+    pub(crate) async fn tell(
+        &mut self,
+        stream: &mut Stream,
+        payload: &[u8],
+    ) -> Result<(), LoginError> {
+        let mut bytes = Vec::new();
+        self.sequence = self.sequence.wrapping_add(1);
+        put_packet(&mut bytes, self.sequence, payload);
+        stream.write_all(&bytes).await?;
+        stream.flush().await?;
+        Ok(())
+    }
+
+    /// Whether it shows that the client knows the password.
+    pub(crate) fn fits(&self, password: &str) -> bool {
+        self.plugin.is_some_and(|p| p.verify(password.as_bytes(), &self.challenge, &self.bytes))
+    }
+
+    /// Says that it did, where the plugin has a word for that.
+    pub(crate) async fn approve(&mut self, stream: &mut Stream) -> Result<(), LoginError> {
+        if self.plugin == Some(Plugin::CachingSha2) && !self.bytes.is_empty() {
+            self.tell(stream, FAST_AUTH_OK).await?;
+        }
+        Ok(())
+    }
+
+    /// The refusal of it.
+    pub(crate) fn denied(&self, name: &str, ends: Option<Ends>) -> LoginError {
+        let error = refusal::access_denied(name, &proxied::host(ends), !self.bytes.is_empty());
+        LoginError::Refused(self.sequence.wrapping_add(1), error)
+    }
+}
+
+/// Checks a claim; yields the account, the nonce that the client goes on with, and the sequence id
+/// of the OK packet to be sent.
+///
+/// An account that does not exist goes the same way in the same time as a wrong password.
+pub(crate) async fn authenticate(
+    worker: &Worker,
+    stream: &mut Stream,
+    ends: Option<Ends>,
+    claim: Claim<'_>,
+) -> Result<(Account, Nonce, u8), LoginError> {
+    let preferred = preferred(&worker.view());
+    let mut answer = Answer::first(&claim, preferred, stream);
+    let name = String::from_utf8_lossy(claim.user);
+    let listed = worker.account(claim.user);
+    let account = match (listed, &worker.shared.passthrough) {
+        (None, Some(passthrough)) => {
+            let client = passthrough::Client { name: &name, ends, switches: claim.switches };
+            passthrough::log_in(worker, passthrough, stream, client, &mut answer).await?
+        }
+        _ => {
+            // The nonce that client_ed25519 signs is longer than the greeting's.
+            let signs = answer.plugin == Some(Plugin::Ed25519);
+            if claim.switches && (answer.plugin.is_none() || answer.waits || signs) {
+                let asked = answer.plugin.unwrap_or(preferred);
+                answer.ask(stream, asked).await?;
+            }
+            let password = listed.map_or("an account that does not exist", |a| &a.password);
+            let fits = answer.fits(password);
+            let account = listed.filter(|_| fits).ok_or_else(|| answer.denied(&name, ends))?;
+            answer.approve(stream).await?;
+            account.clone()
+        }
+    };
+    Ok((account, answer.nonce, answer.sequence.wrapping_add(1)))
+}
+
+/// The plugin of the greeting, which is the servers' own: clients are sure to have it.
+pub(crate) fn preferred(view: &View) -> Plugin {
+    if is_mariadb(view) { Plugin::NativePassword } else { Plugin::CachingSha2 }
+}
+
+fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    // It only fails where the system has no randomness at all, where TLS could not start either;
+    // a nonce of zeros then lets nobody in that does not know the password.
+    let _filled = SystemRandom::new().fill(&mut bytes);
+    bytes
+}
+
+/// A nonce for one login.
+pub(crate) fn fresh_nonce() -> Nonce {
+    Nonce::from_random(random::<NONCE_LEN>())
+}
