@@ -44,6 +44,7 @@ const STATEMENTS: &[&str] = &[
     "SELECT 1; SELECT 2, 3; SELECT 'last'",
     "SELECT 1; DO 0; SELECT 2; SET @x = 1; SELECT @x",
     "SELECT 1; SELECT nothing FROM nowhere; SELECT 3",
+    "FOR row IN (SELECT 1 AS i UNION SELECT 2) DO SELECT row.i; END FOR",
     "CREATE TABLE kinds (id INT PRIMARY KEY AUTO_INCREMENT, ti TINYINT, tu TINYINT UNSIGNED, \
      si SMALLINT, mi MEDIUMINT, bi BIGINT, bu BIGINT UNSIGNED, de DECIMAL(30,10), fl FLOAT, \
      dou DOUBLE, bit1 BIT(1), bit9 BIT(9), ch CHAR(10), vc VARCHAR(200), bin BINARY(4), \
@@ -498,6 +499,14 @@ async fn cursors(recorder: &mut Recorder, capabilities: u32) {
     let empty = r.prepare("SELECT * FROM t WHERE FALSE").await;
     r.execute(empty, 1, &[]).await;
     r.ask("fetch nothing", com::STMT_FETCH, &fetch(empty, 5), Kind::Rows).await;
+    // MariaDB says of rows that are sent while a cursor of the procedure is open that a cursor is.
+    let procedure = "CREATE OR REPLACE PROCEDURE shows () BEGIN DECLARE c CURSOR FOR SELECT 1; \
+                     OPEN c; SELECT 2; CLOSE c; SELECT 3; END";
+    r.query(&format!("{none}{procedure}")).await;
+    let call = r.prepare("CALL shows()").await;
+    for flags in [0, 1] {
+        r.execute(call, flags, &[]).await;
+    }
 }
 
 async fn commands(recorder: &mut Recorder, capabilities: u32) {

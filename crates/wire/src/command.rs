@@ -9,6 +9,9 @@ pub enum ReplyKind {
     Status,
     /// OK, ERR, rows, or several of them in turn.
     Results,
+    /// As [`ReplyKind::Results`], to an execution that asks for a cursor: where the server opened
+    /// one, nothing follows the columns, and the rows are fetched later.
+    Cursor,
     /// `COM_STMT_PREPARE_OK` with parameter and column definitions, or ERR.
     Prepared,
     /// Rows or column definitions without a count before them.

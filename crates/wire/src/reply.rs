@@ -91,6 +91,8 @@ pub struct ReplyTracker {
     /// The rows under way are OUT parameters.
     out_parameters: bool,
     started: bool,
+    /// A cursor was asked for.
+    cursor: bool,
     walker: PacketWalker,
 }
 
@@ -99,7 +101,7 @@ impl ReplyTracker {
     #[must_use]
     pub fn new(kind: ReplyKind, deprecate_eof: bool) -> Self {
         let state = match kind {
-            ReplyKind::Results => State::First,
+            ReplyKind::Results | ReplyKind::Cursor => State::First,
             ReplyKind::Prepared => State::PrepareOk,
             ReplyKind::Rows => State::Rows,
             ReplyKind::Text => State::Text,
@@ -109,7 +111,8 @@ impl ReplyTracker {
         };
         let walker = PacketWalker::default();
         let (insert_id, out_parameters, started) = (false, false, false);
-        Self { deprecate_eof, state, insert_id, out_parameters, started, walker }
+        let cursor = kind == ReplyKind::Cursor;
+        Self { deprecate_eof, state, insert_id, out_parameters, started, cursor, walker }
     }
 
     /// Takes note of `bytes`, which the server sent.
@@ -250,10 +253,12 @@ impl ReplyTracker {
     }
 
     /// The EOF after the columns. Where a cursor was opened nothing follows: rows are fetched.
+    /// Only where one was asked for: MariaDB sets the flag too for rows that a statement sends while
+    /// a cursor of a stored program or a `FOR` loop is open (seen on MariaDB 10.11).
     fn columns_end(&mut self, mut body: Cursor<'_>) -> Result<Progress, ReplyError> {
         body.u16("the warnings of EOF")?;
         let status = body.u16("the status of EOF")?;
-        if status & CURSOR_EXISTS != 0 {
+        if self.cursor && status & CURSOR_EXISTS != 0 && status & MORE_RESULTS == 0 {
             return Ok(self.done(Some(status)));
         }
         self.out_parameters = status & PS_OUT_PARAMS != 0;
@@ -365,9 +370,11 @@ mod tests {
         const PREPARE_OK: &[u8] = &[0x00, 9, 0, 0, 0, 1, 0, 2, 0, 0, 0, 0];
         const PREPARE_BARE: &[u8] = &[0x00, 9, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
         const CURSOR: &[u8] = &[0xfe, 0, 0, 0x42, 0];
+        const CURSOR_MORE: &[u8] = &[0xfe, 0, 0, 0x4a, 0];
         let none = Progress::Done(ReplyEnd::default());
         let (status, prepared) = (ReplyKind::Status, ReplyKind::Prepared);
         let (results, rows, text) = (ReplyKind::Results, ReplyKind::Rows, ReplyKind::Text);
+        let cursor = ReplyKind::Cursor;
         #[rustfmt::skip]
         let table: &[(&str, ReplyKind, bool, &[&[u8]], Progress)] = &[
             ("ping",         status,   true,  &[OK], done(0x02, None)),
@@ -382,7 +389,10 @@ mod tests {
             ("prepare err",  prepared, true,  &[READ_ONLY], done(0, Some(1290))),
             ("fetch",        rows,     true,  &[b"\0\0\x01", OK_AFTER_ROWS], done(0x22, None)),
             ("fetch old",    rows,     false, &[b"\0\0\x01", EOF], done(0x22, None)),
-            ("cursor old",   results,  false, &[b"\x01", COLUMN, CURSOR], done(0x42, None)),
+            ("cursor old",   cursor,   false, &[b"\x01", COLUMN, CURSOR], done(0x42, None)),
+            ("no cursor",    cursor,   false, &[b"\x01", COLUMN, EOF, b"\x011", EOF], done(0x22, None)),
+            ("its own",      results,  false, &[b"\x01", COLUMN, CURSOR, b"\x011", CURSOR], done(0x42, None)),
+            ("of a CALL",    cursor,   false, &[b"\x01", COLUMN, CURSOR_MORE, b"\x011", CURSOR_MORE, OK], done(0x02, None)),
             ("statistics",   text,     true,  &[b"Uptime: 1"], none),
             ("status err",   status,   true,  &[READ_ONLY], done(0, Some(1290))),
         ];

@@ -147,7 +147,8 @@ impl Wire {
                 let mut is_out_parameters = false;
                 if !self.deprecate_eof {
                     let eof = self.packet(frames).await;
-                    if eof.payload[3] & 0x40 != 0 {
+                    // A cursor was opened, and no other result follows.
+                    if eof.payload[3] & 0x48 == 0x40 {
                         return false;
                     }
                     // MySQL forgets to say after them that an OK follows.

@@ -232,7 +232,7 @@ impl Session {
         let cursor = self.asks_for_cursor();
         let request = Request {
             code: known.code,
-            reply: ReplyKind::Results,
+            reply: if cursor { ReplyKind::Cursor } else { ReplyKind::Results },
             statement,
             route_as: statement.class.kind,
             place: prepared.place,
