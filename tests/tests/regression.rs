@@ -325,3 +325,25 @@ async fn the_rest_of_a_file_is_not_taken_for_commands_when_the_server_is_lost() 
         assert_eq!(rows(&stack).await, [1]);
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_schema_whose_name_is_none_does_not_make_the_master_unreachable() {
+    for flavor in flavors() {
+        let stack = Stack::start(flavor).await;
+        let long = "x".repeat(200);
+        for name in ["app\u{1f601} ", long.as_str()] {
+            let mut login = Login::new("app", "app-pass");
+            login.schema = Some(name.to_owned());
+            // utf8mb3_general_ci, which has no room for the face.
+            login.collation = 33;
+            let mut direct = RawClient::connect(stack.pair.master.port()).await.unwrap();
+            let expected = direct.login(&login).await.unwrap().error();
+            let mut client = RawClient::logged_in(stack.failsoft.port(), &login).await;
+            client.command(0x03, b"SELECT 1").await.unwrap();
+            let told = client.read().await.unwrap().error();
+            assert_eq!(told, expected, "{flavor}: {name}");
+            let (code, text) = stack.failsoft.http_get("/rw").await;
+            assert_eq!(code, 200, "{text}");
+        }
+    }
+}
