@@ -86,9 +86,9 @@ const PATIENCE: Duration = Duration::from_millis(1900);
 const BAD_DB: u16 = 1049;
 
 /// What a server may have against one session's login, which says nothing of the server: the
-/// schema is unknown, not for this account, or its name is none: wrong (1102), too long (1059), or
-/// no text in the client's character set (1300).
-const SESSIONS_OWN: &[u16] = &[BAD_DB, 1044, 1059, 1102, 1300];
+/// schema is unknown, not for this account, or its name is none, being wrong (1102), too long (1059)
+/// or no text in the client's character set (1300); or that is none for a client (1231, of `ucs2`).
+const SESSIONS_OWN: &[u16] = &[BAD_DB, 1044, 1059, 1102, 1231, 1300];
 
 impl Session {
     /// Serves a command: picks the server, brings the session there, sends, and relays the reply.
