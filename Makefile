@@ -12,7 +12,7 @@ export CARGO_TERM_COLOR ?= auto
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 FAILSOFT := $(TARGET)/debug/failsoft
 
-.PHONY: help demo build test lint unit compose-test bench fuzz
+.PHONY: help demo build test lint unit suite-test compose-test bench fuzz
 
 help: ## list the targets
 	@sed -n -E 's/^([a-z-]+):.*## (.*)/  make \1	\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -39,6 +39,10 @@ lint: ## formatting and lints
 # The tests run the executable, so it is built first.
 unit: build ## tests of the workspace, end to end against real servers included
 	$(CARGO) test --workspace
+
+suite-test: build ## every one of MariaDB's own tests through failsoft, which takes half an hour
+	scripts/setup.sh test
+	$(CARGO) test -p failsoft-tests --test suite -- --ignored --nocapture
 
 compose-test: ## the compose stack loses its master and gets it back; needs a docker engine
 	@tests/compose/run.sh

@@ -2,14 +2,15 @@
 # Installs what the demo or the tests need and this machine lacks. Quick when there is nothing to do.
 #
 #   scripts/setup.sh demo    cargo, and one MariaDB or MySQL server
-#   scripts/setup.sh test    cargo, MariaDB with its ed25519 plugin, Oracle MySQL, haproxy; for
+#   scripts/setup.sh test    cargo, MariaDB with its ed25519 plugin and its own tests, Oracle MySQL,
+#                            haproxy; for
 #                            docker-compose, where a docker engine answers, docker-compose and
 #                            debootstrap
 #
 # Packages come from the system's own apt sources. No service is started or enabled: the demo and
 # the tests run private servers. MySQL, which Debian has in unstable only, is unpacked into
 # ${FAILSOFT_CACHE:-~/.cache/failsoft}/mysql with the libraries it needs, beside the system and
-# without root. It says what it is about to do before it does it; where it may not, it prints the
+# without root; so are MariaDB's own tests, in mariadb-test. It says what it is about to do before it does it; where it may not, it prints the
 # command that would and exits 1.
 set -euo pipefail
 
@@ -128,6 +129,48 @@ install_ed25519() {
 install_haproxy() {
     install 'benchmarks compare with HAProxy' haproxy
     if has systemctl; then as_root systemctl --quiet disable haproxy 2>/dev/null || true; fi
+}
+
+# --- MariaDB's own tests, beside the system -----------------------------------------------------
+
+# The suite belongs to one version of the server: it is fetched anew with a new one.
+suite_version() { dpkg-query -W -f '${Version}' mariadb-server-core 2>/dev/null; }
+
+has_suite() {
+    [ -n "${FAILSOFT_TEST_SUITE:-}" ] ||
+        [ "$(cat "$CACHE/mariadb-test/version" 2>/dev/null)" = "$(suite_version)" ]
+}
+
+install_suite() {
+    local place=$CACHE/mariadb-test version folder package
+    version=$(suite_version)
+    if [ -z "$version" ]; then
+        say "MariaDB is not Debian's here: name its test suite in FAILSOFT_TEST_SUITE to run it too"
+        return
+    fi
+    say "tests run MariaDB's own tests too: unpacking them into $place (32 MB to download, 85 MB on disk)"
+    rm -rf "$place.partial"
+    mkdir -p "$place.partial/apt" "$place.partial/root"
+    # Mirrors keep the latest only; another of the same series differs in a few cases.
+    download_suite "$place.partial/apt" "=$version" || download_suite "$place.partial/apt" '' || {
+        cat "$place.partial/apt/log" >&2
+        fail "MariaDB's tests could not be downloaded" 'apt-get update may help'
+    }
+    for package in "$place.partial"/apt/*.deb; do
+        dpkg -x "$package" "$place.partial/root"
+    done
+    folder=$place.partial/root/usr
+    find "$folder/bin" ! -name mariadb-test ! -name mysqltest ! -path "$folder/bin" -delete
+    rm -rf "$folder"/share/{doc,man,lintian} "$folder"/lib/mysql \
+        "$folder"/share/mysql/mysql-test/{suite,plugin,lib,collections} "$place.partial/apt"
+    printf '%s\n' "$version" >"$place.partial/version"
+    rm -rf "$place"
+    mv "$place.partial" "$place"
+}
+
+# download_suite FOLDER VERSION
+download_suite() {
+    (cd "$1" && apt-get -qq download "mariadb-test$2" "mariadb-test-data$2" libpcre2-posix3) >"$1/log" 2>&1
 }
 
 # --- MySQL, beside the system -------------------------------------------------------------------
@@ -265,6 +308,7 @@ setup_test() {
     need_cargo
     has_mariadb || install_mariadb 'tests run against MariaDB'
     has_ed25519 || install_ed25519
+    has_suite || install_suite
     has_mysql || install_mysql
     has haproxy || install_haproxy
     if ! { has_compose && has debootstrap; } && docker_answers; then

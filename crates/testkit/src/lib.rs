@@ -36,6 +36,7 @@ pub use raw::{Frame, Login, RawClient, capability};
 pub use sandbox::ports::Lease;
 pub use sandbox::{
     APP, Account, Flavor, MONITOR, Options, Pair, Process, Program, ROOT, SandboxError, Server,
+    cache_dir,
 };
 
 /// The pause between two looks of [`wait_until`].
