@@ -347,3 +347,14 @@ async fn a_login_that_servers_refuse_for_its_own_sake_does_not_make_the_master_u
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn asking_whether_a_transaction_is_open_does_not_change_row_count() {
+    for flavor in flavors() {
+        let stack = Stack::start(flavor).await;
+        let mut session = stack.session().await;
+        execute(&mut session, "SET autocommit = 0").await;
+        assert!(outcome(&mut session, "SELECT nope").await.starts_with("1054/"));
+        assert_eq!(query_one::<i64>(&mut session, "SELECT ROW_COUNT()").await, -1);
+    }
+}

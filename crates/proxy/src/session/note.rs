@@ -1,6 +1,7 @@
 //! What a statement that the server answered did to the session.
 
 use sql::{Effects, Kind, Statement};
+use wire::capabilities::Capabilities;
 use wire::reply::ReplyEnd;
 use wire::status::AUTOCOMMIT;
 
@@ -50,9 +51,11 @@ impl Session {
     /// Asks the server whether a transaction is open. Where it cannot say any more the session is at
     /// its end: neither "committed" nor "rolled back" would be known to be true.
     async fn ask_status(&mut self) {
+        let agreed = self.client.capabilities.contains(Capabilities::MULTI_STATEMENTS);
+        let several = self.carried.multi_statements.unwrap_or(agreed);
         let Some(backend) = &mut self.backend else { return };
         let limit = self.worker.settings.connect_timeout;
-        match within(limit, status(backend, self.carried.deprecate_eof)).await {
+        match within(limit, status(backend, several, self.carried.deprecate_eof)).await {
             Ok(status) => self.set_status(status),
             Err(error) => {
                 let state = "what is known of its transaction after the statement that failed";
