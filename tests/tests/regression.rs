@@ -358,3 +358,26 @@ async fn asking_whether_a_transaction_is_open_does_not_change_row_count() {
         assert_eq!(query_one::<i64>(&mut session, "SELECT ROW_COUNT()").await, -1);
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_statement_id_is_among_the_servers_warnings() {
+    for flavor in flavors() {
+        let stack = Stack::start(flavor).await;
+        let login = Login::new("app", "app-pass");
+        for port in [stack.pair.master.port(), stack.failsoft.port()] {
+            let mut client = RawClient::logged_in(port, &login).await;
+            // Statement 1 is there on the server, and closed on the client's side.
+            client.command(0x16, b"SELECT 1").await.unwrap();
+            let id = client.read().await.unwrap().payload[1..5].to_vec();
+            client.read().await.unwrap();
+            client.read().await.unwrap();
+            client.command(0x19, &id).await.unwrap();
+            client.command(0x17, &[&id[..], &[0, 1, 0, 0, 0]].concat()).await.unwrap();
+            let told = client.read().await.unwrap();
+            assert_eq!(told.error().map(|error| error.0), Some(1243), "{told:?}");
+            let frames = client.query("SHOW ERRORS").await.unwrap();
+            let row = frames.iter().any(|frame| frame.payload.starts_with(b"\x05Error\x041243"));
+            assert!(row, "{frames:?}");
+        }
+    }
+}

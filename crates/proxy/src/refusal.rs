@@ -230,15 +230,6 @@ pub(crate) fn unknown_command(name: &str) -> ClientError {
     )
 }
 
-/// A statement id that was never given out, or was closed.
-pub(crate) fn unknown_statement(id: u32, command: &str) -> ClientError {
-    ClientError::new(
-        1243,
-        b"HY000",
-        format!("Unknown prepared statement handler ({id}) given to {command}"),
-    )
-}
-
 /// An execution whose long parameters did not reach a server. Nothing was executed.
 pub(crate) fn long_data_lost() -> ClientError {
     ClientError::new(

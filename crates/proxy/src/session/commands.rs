@@ -223,7 +223,7 @@ impl Session {
 
     async fn execute(&mut self, known: &'static Command) -> Flow {
         let Some((id, prepared)) = self.named_statement() else {
-            return self.tell_unknown_statement(known.name).await;
+            return self.pass_unknown_statement(known).await;
         };
         let statement = prepared.statement;
         let needed = statement.effects.intersects(NEED_TEXT);
@@ -274,7 +274,7 @@ impl Session {
 
     async fn fetch(&mut self, known: &'static Command) -> Flow {
         let Some((id, _)) = self.named_statement() else {
-            return self.tell_unknown_statement(known.name).await;
+            return self.pass_unknown_statement(known).await;
         };
         let request = Request {
             code: known.code,
@@ -299,7 +299,7 @@ impl Session {
 
     async fn reset_statement(&mut self, known: &'static Command) -> Flow {
         let Some((id, _)) = self.named_statement() else {
-            return self.tell_unknown_statement(known.name).await;
+            return self.pass_unknown_statement(known).await;
         };
         let here = self.backend.as_ref().is_some_and(|b| b.prepared.contains_key(&id));
         let flow = if here {
@@ -486,7 +486,7 @@ impl Session {
     }
 
     /// Serves a command that leaves nothing behind.
-    async fn pass(&mut self, request: Request) -> Flow {
+    pub(super) async fn pass(&mut self, request: Request) -> Flow {
         match self.serve(request).await {
             Served::Yes(end) => self.note(request.statement, &end, None).await,
             Served::No(flow) => flow,
@@ -494,7 +494,11 @@ impl Session {
     }
 }
 
-fn request(known: &'static Command, statement: Statement, prepared: Option<u32>) -> Request {
+pub(super) fn request(
+    known: &'static Command,
+    statement: Statement,
+    prepared: Option<u32>,
+) -> Request {
     let route_as = statement.class.kind;
     Request {
         code: known.code,

@@ -1,7 +1,8 @@
 //! Statements prepared through the binary protocol, across a change of server.
 
 use policy::session::Pins;
-use wire::command;
+use sql::Kind;
+use wire::command::{self, Command};
 use wire::frame::{HEADER_LEN, Header, join_frames, put_packet};
 use wire::prepared::{
     CURSOR_FLAGS, PREPARE_OK_LEN, PrepareOk, Types, execute_types, set_statement_id, statement_id,
@@ -9,7 +10,8 @@ use wire::prepared::{
 use wire::reply::ReplyEnd;
 use wire::status::{CURSOR_EXISTS, LAST_ROW_SENT};
 
-use super::state::Prepared;
+use super::commands::request;
+use super::state::{Prepared, command_statement};
 use super::statement::{Request, Step, verbatim};
 use super::{Flow, Session};
 use crate::backend::Loss;
@@ -190,14 +192,46 @@ impl Session {
         Flow::On
     }
 
-    /// Tells the client that there is no statement of the id it gave.
-    pub(super) async fn tell_unknown_statement(&mut self, name: &str) -> Flow {
-        match statement_id(self.payload()) {
-            Ok(id) => self.tell(&refusal::unknown_statement(id, name)).await,
+    /// A statement id that was never given out, or was closed: the server is asked all the same, so
+    /// that what it remembers as the session's last error is that.
+    pub(super) async fn pass_unknown_statement(&mut self, known: &'static Command) -> Flow {
+        let id = match statement_id(self.payload()) {
+            Ok(id) => id,
             Err(error) => {
                 self.tell(&refusal::malformed(&error.to_string())).await;
-                Flow::End
+                return Flow::End;
             }
+        };
+        let theirs = self.backend.as_ref().map(|backend| &backend.prepared);
+        let unknown = unknown_id(id, |id| {
+            theirs.is_some_and(|prepared| prepared.values().any(|theirs| *theirs == id))
+        });
+        set_statement_id(self.input.get_mut(HEADER_LEN..).unwrap_or_default(), unknown);
+        self.pass(request(known, command_statement(Kind::Session, known.name), None)).await
+    }
+}
+
+/// The id that a client gave, or where that is one of the server's the next that is not. -1 means
+/// something to MariaDB.
+fn unknown_id(given: u32, is_known: impl Fn(u32) -> bool) -> u32 {
+    let given = if given == u32::MAX { LAST_ID } else { given };
+    (0..=given).rev().chain(given..=LAST_ID).find(|id| !is_known(*id)).unwrap_or(LAST_ID)
+}
+
+/// The largest id that is one.
+const LAST_ID: u32 = u32::MAX - 1;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_id_is_none_of_the_servers() {
+        let known = |id: u32| matches!(id, 0..=3 | 7 | LAST_ID);
+        for (given, expected) in
+            [(5, 5), (7, 6), (2, 4), (LAST_ID, LAST_ID - 1), (u32::MAX, LAST_ID - 1)]
+        {
+            assert_eq!(unknown_id(given, known), expected, "{given}");
         }
     }
 }
