@@ -381,3 +381,43 @@ async fn a_wrong_statement_id_is_among_the_servers_warnings() {
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_of_user_forgets_that_spaces_were_to_be_ignored() {
+    const IGNORE_SPACE: u32 = 1 << 8;
+    for flavor in flavors() {
+        let stack = Stack::start(flavor).await;
+        let mut seen = Vec::new();
+        for port in [stack.pair.master.port(), stack.failsoft.port()] {
+            let mut login = Login::new("app", "app-pass");
+            login.capabilities |= IGNORE_SPACE;
+            let mut client = RawClient::logged_in(port, &login).await;
+            let before = client.query("SELECT @@sql_mode").await.unwrap();
+            assert!(before[3].payload.windows(12).any(|window| window == b"IGNORE_SPACE"));
+            let answer = client.change_user(&login).await.unwrap();
+            assert!(answer.is_ok(), "{:?}", answer.error());
+            seen.push(client.query("SELECT @@sql_mode").await.unwrap());
+        }
+        assert_eq!(seen[0], seen[1], "{flavor}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_statement_of_before_a_change_of_user_is_not_taken_for_one_of_after() {
+    for flavor in flavors() {
+        let stack = Stack::start(flavor).await;
+        let login = Login::new("app", "app-pass");
+        let mut client = RawClient::logged_in(stack.failsoft.port(), &login).await;
+        let mut ids = Vec::new();
+        for statement in [b"DELETE FROM app.t", b"SELECT 1 + 1     "] {
+            client.command(0x16, statement).await.unwrap();
+            ids.push(client.read().await.unwrap().payload[1..5].to_vec());
+            if statement.starts_with(b"SELECT") {
+                client.read().await.unwrap();
+                client.read().await.unwrap();
+            }
+            assert!(client.change_user(&login).await.unwrap().is_ok());
+        }
+        assert_ne!(ids[0], ids[1], "{flavor}");
+    }
+}

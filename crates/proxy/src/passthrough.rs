@@ -247,6 +247,7 @@ async fn ask_servers(
             capabilities: Capabilities::NONE,
             collation: 45,
             schema: b"",
+            user_was_changed: false,
             attributes: &[],
             ends,
         };

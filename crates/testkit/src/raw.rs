@@ -133,6 +133,17 @@ impl Login {
         payload.push(0);
         payload
     }
+
+    /// The payload of a change of user after the command's byte (P: page_protocol_com_change_user).
+    fn change(&self, plugin: &str, nonce: &[u8]) -> Vec<u8> {
+        let answer = scramble(plugin, &self.pass, nonce);
+        let length = u8::try_from(answer.len()).expect("a scramble is short");
+        let schema = self.schema.as_deref().unwrap_or_default();
+        let mut payload = [self.user.as_bytes(), &[0, length], &answer].concat();
+        payload.extend([schema.as_bytes(), &[0, self.collation, 0], plugin.as_bytes()].concat());
+        payload.push(0);
+        payload
+    }
 }
 
 impl Frame {
@@ -182,13 +193,29 @@ impl RawClient {
     /// # Errors
     /// The connection ended.
     pub async fn login(&mut self, login: &Login) -> io::Result<Frame> {
-        let (mut plugin, mut nonce) = (self.greeting.plugin.clone(), self.greeting.nonce.clone());
-        self.send(&login.payload(&plugin, &nonce)).await?;
+        self.send(&login.payload(&self.greeting.plugin, &self.greeting.nonce)).await?;
+        self.authenticate(login).await
+    }
+
+    /// Logs in anew (`COM_CHANGE_USER`); answers with the server's last packet, OK or an error.
+    ///
+    /// # Errors
+    /// The connection ended.
+    pub async fn change_user(&mut self, login: &Login) -> io::Result<Frame> {
+        let change = login.change(&self.greeting.plugin, &self.greeting.nonce);
+        self.command(0x11, &change).await?;
+        self.authenticate(login).await
+    }
+
+    /// Answers the server's questions until the login is over.
+    async fn authenticate(&mut self, login: &Login) -> io::Result<Frame> {
+        let mut nonce = self.greeting.nonce.clone();
         loop {
             let frame = self.read().await?;
             match frame.payload.as_slice() {
                 [0xfe, switch @ ..] => {
-                    (plugin, nonce) = auth_switch(switch);
+                    let (plugin, fresh) = auth_switch(switch);
+                    nonce = fresh;
                     self.send(&scramble(&plugin, &login.pass, &nonce)).await?;
                 }
                 [1, 3] => {}

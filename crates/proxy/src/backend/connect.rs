@@ -46,6 +46,8 @@ pub(crate) struct Wanted<'a> {
     pub(crate) collation: u16,
     /// The schema; empty for none.
     pub(crate) schema: &'a [u8],
+    /// The client logged in anew on its connection.
+    pub(crate) user_was_changed: bool,
     /// The client's connection attributes, as on the wire.
     pub(crate) attributes: &'a [u8],
     /// The ends of the client's connection, for servers that want to know.
@@ -216,6 +218,10 @@ fn first_answer(
     let mut flags = wanted.capabilities.or(Capabilities::LOGIN.and(offered));
     if offered.contains(Capabilities::MYSQL) {
         flags = flags.or(Capabilities::MYSQL);
+    } else if wanted.user_was_changed {
+        // MySQL sets `sql_mode` by it with each login, MariaDB with a connection's first only (seen
+        // on MariaDB 10.11 and MySQL 9.7).
+        flags = flags.without(Capabilities::IGNORE_SPACE);
     }
     if wanted.schema.is_empty() {
         flags = flags.without(Capabilities::CONNECT_WITH_DB);

@@ -13,7 +13,7 @@ use wire::login::ChangeUser;
 use wire::status::{AUTOCOMMIT, NO_BACKSLASH_ESCAPES, put_eof};
 
 use super::memory::Memory;
-use super::state::{Carried, classify, command_statement};
+use super::state::{classify, command_statement};
 use super::statement::{Request, Served};
 use super::{Flow, Session};
 use crate::authenticate::{Claim, authenticate};
@@ -461,7 +461,8 @@ impl Session {
             self.client.attributes = attributes;
         }
         self.forget();
-        self.carried = Carried::new(self.client.capabilities, self.client.collation, change.schema);
+        let (agreed, collation) = (self.client.capabilities, self.client.collation);
+        self.carried.change_user(agreed, collation, change.schema);
         self.worker.metrics.login("ok");
         self.sequence = sequence.wrapping_sub(1);
         self.tell_ok().await

@@ -166,6 +166,7 @@ impl Session {
             capabilities: self.client.capabilities.and(Capabilities::CARRIED),
             collation: self.client.collation,
             schema: b"",
+            user_was_changed: self.carried.user_was_changed,
             attributes: &[],
             ends: self.client.ends,
         };

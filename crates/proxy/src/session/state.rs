@@ -21,6 +21,8 @@ pub(crate) struct Carried {
     pub(crate) prepared: HashMap<u32, Prepared>,
     /// `COM_RESET_CONNECTION` was sent: MySQL then has its own collation in place of the login's.
     pub(crate) was_reset: bool,
+    /// `COM_CHANGE_USER` was sent: MariaDB then has forgotten CLIENT_IGNORE_SPACE.
+    pub(crate) user_was_changed: bool,
     /// `COM_SET_OPTION`, once the client sent it.
     pub(crate) multi_statements: Option<bool>,
     /// The statement that the last preparation made, if it made one.
@@ -96,10 +98,27 @@ impl Carried {
             was_reset: false,
             multi_statements: None,
             latest: None,
+            user_was_changed: false,
             last_prepared: 0,
             deprecate_eof: capabilities.contains(Capabilities::DEPRECATE_EOF),
             unsafe_charset: is_unsafe(collation),
         }
+    }
+
+    /// As after `COM_CHANGE_USER`. Ids of statements are not given out again, so that one that is
+    /// gone is not taken for another.
+    pub(crate) fn change_user(
+        &mut self,
+        capabilities: Capabilities,
+        collation: u16,
+        schema: Vec<u8>,
+    ) {
+        *self = Self {
+            user_was_changed: true,
+            multi_statements: self.multi_statements,
+            last_prepared: self.last_prepared,
+            ..Self::new(capabilities, collation, schema)
+        };
     }
 
     /// As after `COM_RESET_CONNECTION`: the schema stays.
@@ -107,7 +126,6 @@ impl Carried {
         self.unsafe_charset = is_unsafe(collation);
         self.settings.clear();
         self.prepared.clear();
-        self.multi_statements = None;
         self.was_reset = true;
     }
 

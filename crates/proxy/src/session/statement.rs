@@ -340,6 +340,7 @@ impl Session {
             capabilities: self.client.capabilities.and(wire::capabilities::Capabilities::CARRIED),
             collation: self.client.collation,
             schema: self.schema_on(server),
+            user_was_changed: self.carried.user_was_changed,
             attributes: &self.client.attributes,
             ends: self.client.ends,
         };
