@@ -421,3 +421,16 @@ async fn a_statement_of_before_a_change_of_user_is_not_taken_for_one_of_after() 
         assert_ne!(ids[0], ids[1], "{flavor}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ping_without_a_server_does_not_forget_that_quotes_are_of_names() {
+    for flavor in flavors() {
+        let (stack, link) = behind_a_link(flavor).await;
+        let login = Login::new("app", "app-pass");
+        let mut client = RawClient::logged_in(stack.failsoft.port(), &login).await;
+        let set = client.query("SET sql_mode = 'ANSI_QUOTES'").await.unwrap();
+        cut(&link).await;
+        client.command(0x0e, b"").await.unwrap();
+        assert_eq!(client.read().await.unwrap(), set[0], "{flavor}");
+    }
+}

@@ -15,6 +15,8 @@ pub const CURSOR_EXISTS: u16 = 0x0040;
 pub const LAST_ROW_SENT: u16 = 0x0080;
 /// `sql_mode` has NO_BACKSLASH_ESCAPES.
 pub const NO_BACKSLASH_ESCAPES: u16 = 0x0200;
+/// Double quotes quote names (MariaDB; <https://mariadb.com/kb/en/ok_packet/>).
+pub const ANSI_QUOTES: u16 = 1 << 15;
 /// The result holds a procedure's OUT parameters.
 pub const PS_OUT_PARAMS: u16 = 0x1000;
 /// The open transaction is READ ONLY.

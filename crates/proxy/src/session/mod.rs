@@ -38,7 +38,7 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 use wire::error::ClientError;
 use wire::frame::{HEADER_LEN, Header, whole_packet};
 use wire::status::{
-    AUTOCOMMIT, IN_READ_ONLY_TRANSACTION, IN_TRANSACTION, NO_BACKSLASH_ESCAPES, put_ok,
+    ANSI_QUOTES, AUTOCOMMIT, IN_READ_ONLY_TRANSACTION, IN_TRANSACTION, NO_BACKSLASH_ESCAPES, put_ok,
 };
 
 use crate::backend::{Backend, Loss, poll_read_into};
@@ -105,7 +105,8 @@ enum Event {
 }
 
 /// The status flags that are still true in a reply of our own.
-const LASTING: u16 = IN_TRANSACTION | AUTOCOMMIT | NO_BACKSLASH_ESCAPES | IN_READ_ONLY_TRANSACTION;
+const LASTING: u16 =
+    IN_TRANSACTION | AUTOCOMMIT | NO_BACKSLASH_ESCAPES | IN_READ_ONLY_TRANSACTION | ANSI_QUOTES;
 
 /// How long a client may take to see the end of its connection.
 const FAREWELL: Duration = Duration::from_secs(1);
