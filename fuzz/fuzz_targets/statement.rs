@@ -21,4 +21,5 @@ fuzz_target!(|input: (u8, &[u8])| {
     sql::use_target(text, dialect);
     sql::kill_target(text, dialect);
     sql::mentions_user_variable(text, dialect);
+    sql::touched(text, dialect, |_| ());
 });
