@@ -237,9 +237,13 @@ async fn carried(partitions: &Partitions) {
     let unknown = outcome(&mut session, "USE app_wiki_none").await;
     assert!(is_error(&unknown, 1049, "42000"), "{unknown}");
     assert_eq!(query_one::<u16>(&mut session, "SELECT port FROM t").await, blog);
-    // A schema that came with others is known as well.
+    // A schema that came with others is known as well, whether they failed or not.
     session.query_drop("USE app_main; SET @a = 1").await.unwrap();
     assert_eq!(query_one::<u16>(&mut session, "SELECT port FROM t").await, main);
+    let mut session = partitions.session(Some("app")).await;
+    let failed = outcome(&mut session, "USE app_blog; SELECT nope").await;
+    assert!(is_error(&failed, 1054, "42S22"), "{failed}");
+    assert_eq!(query_one::<u16>(&mut session, "SELECT port FROM t").await, blog);
 }
 
 async fn prepared(partitions: &Partitions) {

@@ -96,7 +96,9 @@ impl Session {
         let relevant = if failed && !several { effects.without(SETTINGS) } else { effects };
         let pins = self.pins.after(relevant);
         let pins = match text {
-            Some(text) if !failed => self.note_text(statement, text, pins),
+            // Where some of several failed, the session is pinned for it, and its schema is as
+            // likely the new one: it stays in the partition that the packet went to.
+            Some(text) if several || !failed => self.note_text(statement, text, pins),
             _ if effects.intersects(TEXTUAL) && (several || !failed) => {
                 pins.with(Pins::SESSION_VARIABLE)
             }
