@@ -434,3 +434,22 @@ async fn a_ping_without_a_server_does_not_forget_that_quotes_are_of_names() {
         assert_eq!(client.read().await.unwrap(), set[0], "{flavor}");
     }
 }
+
+/// Perl's DBI ends a transaction by switching autocommit on, and takes no notice when that fails:
+/// refused, it left the session with autocommit off, where nobody commits.
+#[tokio::test(flavor = "multi_thread")]
+async fn autocommit_is_switched_on_once_the_loss_is_known() {
+    for flavor in flavors() {
+        let (stack, link) = behind_a_link(flavor).await;
+        let mut session = stack.session().await;
+        execute(&mut session, "SET autocommit = 0").await;
+        execute(&mut session, "INSERT INTO t VALUES (2, 'lost')").await;
+        cut(&link).await;
+        let told = outcome(&mut session, "COMMIT").await;
+        assert!(is_error(&told, 1213, "40001"), "{told}");
+        assert_eq!(outcome(&mut session, "SET autocommit = 1").await, "ok");
+        assert_eq!(outcome(&mut session, "ROLLBACK").await, "ok");
+        execute(&mut session, "INSERT INTO t VALUES (3, 'committed')").await;
+        assert_eq!(rows(&stack).await, [1, 3]);
+    }
+}

@@ -272,12 +272,14 @@ fn way_out(statement: Statement, told: bool) -> WayOut {
         Kind::Rollback => WayOut::Over,
         // BEGIN commits what was open: the client has to have heard that it is not.
         Kind::Begin if told && !several => WayOut::Anew,
-        // So does switching autocommit on.
         Kind::Session
             if effects.contains(Effects::SET) && !several && !effects.intersects(ENDING) =>
         {
             WayOut::Aside
         }
+        // Switching autocommit on commits as well. Refused to a client that has heard, it would
+        // stay off, and nobody commit what the client writes next.
+        Kind::Session if effects.contains(Effects::SET) && !several && told => WayOut::Anew,
         _ => WayOut::None,
     }
 }
