@@ -453,3 +453,15 @@ async fn autocommit_is_switched_on_once_the_loss_is_known() {
         assert_eq!(rows(&stack).await, [1, 3]);
     }
 }
+
+/// MariaDB before 11.0 greets with 5.5.5 before its version, and Connector/Python chooses a
+/// collation by what comes first: one that only MySQL 8 has.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_version_of_the_greeting_is_the_servers_to_the_letter() {
+    for flavor in flavors() {
+        let stack = Stack::start(flavor).await;
+        let direct = RawClient::connect(stack.pair.master.port()).await.unwrap();
+        let through = RawClient::connect(stack.failsoft.port()).await.unwrap();
+        assert_eq!(through.greeting.version, direct.greeting.version);
+    }
+}

@@ -249,7 +249,7 @@ fn greeting(worker: &Worker, offered: Capabilities, nonce: Nonce, id: u32) -> Gr
         capabilities = capabilities.or(Capabilities::MYSQL);
     }
     Greeting {
-        version: version.to_owned(),
+        version: greeted(version),
         connection_id: id,
         nonce,
         capabilities,
@@ -258,6 +258,15 @@ fn greeting(worker: &Worker, offered: Capabilities, nonce: Nonce, id: u32) -> Gr
         status: AUTOCOMMIT,
         plugin: preferred(&view).name().to_owned(),
     }
+}
+
+/// A version as its server's greeting tells it: MariaDB 10 puts 5.5.5 before it, for replicas and
+/// clients that take what comes first for MySQL's version. 11.0 and later do not.
+/// (MariaDB documentation, "Connection": initial handshake packet; seen on MariaDB 10.11)
+fn greeted(version: &str) -> String {
+    let prefix =
+        if version.starts_with("10.") && version.contains("MariaDB") { "5.5.5-" } else { "" };
+    format!("{prefix}{version}")
 }
 
 /// Whether clients are told that they talk to MariaDB.
