@@ -12,7 +12,7 @@ export CARGO_TERM_COLOR ?= auto
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 FAILSOFT := $(TARGET)/debug/failsoft
 
-.PHONY: help demo build test lint unit suite-test differential compose-test bench fuzz
+.PHONY: help demo build test lint unit suite-test differential drivers-test compose-test bench fuzz
 
 help: ## list the targets
 	@sed -n -E 's/^([a-z-]+):.*## (.*)/  make \1	\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -47,6 +47,11 @@ suite-test: build ## every one of MariaDB's own tests through failsoft, which ta
 differential: build ## SESSIONS=10000 random sessions of each kind, directly and through failsoft; SEED=1 to repeat
 	FAILSOFT_SESSIONS=$(or $(SESSIONS),10000) FAILSOFT_SEED=$(or $(SEED),$$(date +%s)) \
 		$(CARGO) test -p failsoft-tests --test differential -- --nocapture
+
+drivers-test: ## what drivers make of a lost master; DRIVERS=all for Go and Java too; FAILSOFT_WRITE_DOCS=1 writes docs/drivers.md
+	@scripts/setup.sh $(if $(filter all,$(DRIVERS)),all-drivers,drivers)
+	@$(MAKE) build
+	FAILSOFT_TEST_DRIVERS=$(or $(DRIVERS),light) $(CARGO) test -p failsoft-tests --test drivers
 
 compose-test: ## the compose stack loses its master and gets it back; needs a docker engine
 	@tests/compose/run.sh

@@ -3,15 +3,17 @@
 #
 #   scripts/setup.sh demo    cargo, and one MariaDB or MySQL server
 #   scripts/setup.sh test    cargo, MariaDB with its ed25519 plugin and its own tests, Oracle MySQL,
-#                            haproxy; for
-#                            docker-compose, where a docker engine answers, docker-compose and
-#                            debootstrap
+#                            haproxy; where a docker engine answers, docker-compose and debootstrap
+#   scripts/setup.sh drivers the same; PHP, Perl, Ruby and Python with their drivers, and programs
+#                            that dump
+#   scripts/setup.sh all-drivers
+#                            the same, and Go and Java with their drivers (0.8 GB)
 #
 # Packages come from the system's own apt sources. No service is started or enabled: the demo and
 # the tests run private servers. MySQL, which Debian has in unstable only, is unpacked into
 # ${FAILSOFT_CACHE:-~/.cache/failsoft}/mysql with the libraries it needs, beside the system and
-# without root; so are MariaDB's own tests, in mariadb-test. It says what it is about to do before it does it; where it may not, it prints the
-# command that would and exits 1.
+# without root; so are MariaDB's own tests, in mariadb-test. It says what it is about to do before it
+# does it; where it may not, it prints the command that would and exits 1.
 set -euo pipefail
 
 CACHE=${FAILSOFT_CACHE:-${HOME:?HOME is not set; set FAILSOFT_CACHE}/.cache/failsoft}
@@ -171,6 +173,58 @@ install_suite() {
 # download_suite FOLDER VERSION
 download_suite() {
     (cd "$1" && apt-get -qq download "mariadb-test$2" "mariadb-test-data$2" libpcre2-posix3) >"$1/log" 2>&1
+# --- drivers --------------------------------------------------------------------------------------
+
+HERE=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
+REQUIREMENTS=$HERE/tests/drivers/python/requirements.txt
+
+# The packages of this list that are not installed; a tool that came otherwise is not asked about.
+missing_packages() {
+    local package
+    for package in "$@"; do
+        dpkg-query -W -f '${db:Status-Status}\n' "$package" 2>/dev/null | grep -qx installed ||
+            printf '%s\n' "$package"
+    done
+}
+
+install_packages() {
+    local reason=$1 missing
+    shift
+    if ! has dpkg-query; then
+        say "$reason: there is no dpkg here; what is missing of these is skipped: $*"
+        return
+    fi
+    missing=$(missing_packages "$@" | tr '\n' ' ')
+    if [ -n "$missing" ] && ! may_be_root; then
+        say "$reason: skipping those that need root; to have them: sudo apt-get install --no-install-recommends $missing"
+        return
+    fi
+    # shellcheck disable=SC2086 # names of packages have no spaces
+    [ -z "$missing" ] || install "$reason" $missing
+}
+
+# Python's drivers, from PyPI, in a folder of their own; mysqlclient is the system's.
+install_python_drivers() {
+    local folder=$CACHE/drivers
+    if cmp -s "$REQUIREMENTS" "$folder/requirements.txt"; then return; fi
+    say "tests run Python's drivers: installing them with pip into $folder (45 MB to download, 220 MB on disk)"
+    mkdir -p "$CACHE"
+    rm -rf "$folder"
+    /usr/bin/python3 -m venv --system-site-packages "$folder"
+    "$folder/bin/pip" install --quiet --disable-pip-version-check -r "$REQUIREMENTS"
+    cp "$REQUIREMENTS" "$folder/requirements.txt"
+}
+
+install_drivers() {
+    install_packages 'tests run drivers of PHP, Perl, Ruby and Python, and programs that dump' \
+        php-cli php-mysql libdbd-mysql-perl libdbd-mariadb-perl ruby-mysql2 python3-mysqldb \
+        python3-venv mariadb-client mydumper
+    install_python_drivers
+}
+
+install_heavy_drivers() {
+    install_packages 'tests run drivers of Go and Java' \
+        golang-go golang-github-go-sql-driver-mysql-dev default-jdk-headless libmariadb-java
 }
 
 # --- MySQL, beside the system -------------------------------------------------------------------
@@ -317,8 +371,20 @@ setup_test() {
     fi
 }
 
+setup_drivers() {
+    setup_test
+    install_drivers
+}
+
+setup_all_drivers() {
+    setup_drivers
+    install_heavy_drivers
+}
+
 case ${1:-} in
     demo) setup_demo ;;
     test) setup_test ;;
-    *) fail 'usage: scripts/setup.sh demo|test' ;;
+    drivers) setup_drivers ;;
+    all-drivers) setup_all_drivers ;;
+    *) fail 'usage: scripts/setup.sh demo|test|drivers|all-drivers' ;;
 esac
