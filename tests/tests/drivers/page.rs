@@ -114,3 +114,16 @@ pub(crate) fn merged(flavors: Vec<Cells>) -> Cells {
     }
     all
 }
+
+#[test]
+fn a_cell_that_differs_is_told_and_a_version_is_not() {
+    let driver = &DRIVERS[0];
+    let rows = |cell: &str| Cells::from([(driver.name, vec![cell.to_owned()])]);
+    let table = |cell| Table { name: "x", columns: vec!["step"], rows: rows(cell) };
+    let versions = BTreeMap::from([(driver.name, "1.0".to_owned())]);
+    let page = format!("{}{}{CLOSING}", table("").opening(), table("=").text("", &versions));
+    assert_eq!(table("=").differences(&page), [""; 0]);
+    assert_eq!(table("=").differences(&page.replace("1.0", "2.0")), [""; 0]);
+    let told = table("fails").differences(&page);
+    assert!(told[0].contains("| 1.0 | = |") && told[0].contains("| 1.0 | fails |"), "{told:?}");
+}
