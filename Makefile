@@ -46,7 +46,7 @@ suite-test: build ## every one of MariaDB's own tests through failsoft, which ta
 
 differential: build ## SESSIONS=10000 random sessions of each kind, directly and through failsoft; SEED=1 to repeat
 	FAILSOFT_SESSIONS=$(or $(SESSIONS),10000) FAILSOFT_SEED=$(or $(SEED),$$(date +%s)) \
-		$(CARGO) test -p failsoft-tests --test differential -- --nocapture
+		$(CARGO) test -p failsoft-tests --test differential -- --include-ignored --nocapture
 
 drivers-test: ## what drivers make of a lost master; DRIVERS=all for Go and Java too; FAILSOFT_WRITE_DOCS=1 writes docs/drivers.md
 	@scripts/setup.sh $(if $(filter all,$(DRIVERS)),all-drivers,drivers)

@@ -38,7 +38,10 @@ const ALLOWED: &[Allowed] = &[
         reason: "a ping and an option tell how many warnings the last statement left, on the \
                  connection that there is now",
         forget: |step, reply| {
-            if matches!(step, Step::Command { code: com::PING, .. } | Step::Option(_)) {
+            if matches!(
+                step,
+                Step::Command { code: com::PING, .. } | Step::Option(_) | Step::Burst(_)
+            ) {
                 reply.frames.iter_mut().for_each(forget_warnings);
             }
         },
@@ -62,7 +65,7 @@ const ALLOWED: &[Allowed] = &[
     },
     Allowed {
         reason: "after an error that may have ended a transaction failsoft asks for the status, and \
-                 what the server tells it there of the transaction's state, the client does not hear",
+                 what the server tells it there of the session's state, the client does not hear",
         forget: |_, reply| reply.frames.iter_mut().for_each(forget_tracked),
     },
     Allowed {
@@ -181,11 +184,12 @@ fn is_aside(step: &Step, expected: &Frame, seen: &Frame) -> bool {
     const IN_TRANSACTION: u8 = 1;
     let is_asked = match step {
         Step::Command { code, .. } => *code == com::PING,
+        Step::Option(_) => true,
         Step::Query { sql, .. } => sql.starts_with("SET ") && !sql.contains(';'),
         _ => false,
     };
     let mut without = expected.payload.clone();
-    if let [0, 0, 0, status, ..] = without.as_mut_slice() {
+    if let [0 | 0xfe, 0, 0, status, ..] = without.as_mut_slice() {
         *status &= !IN_TRANSACTION;
     }
     is_asked && without == seen.payload
@@ -276,8 +280,9 @@ fn forget_value(frame: &mut Frame) {
 
 /// The status bit that says that an OK packet tells of changes in the session.
 const SESSION_STATE_CHANGED: u16 = 1 << 14;
-/// The kinds of such changes that are of a transaction: its characteristics and its state.
-const OF_TRANSACTIONS: [u8; 2] = [4, 5];
+/// The kinds of such changes that an error may leave for the next reply: the schema, and a
+/// transaction's characteristics and state.
+const OF_TRANSACTIONS: [u8; 3] = [1, 4, 5];
 
 /// Takes what an OK packet tells of transactions out of it
 /// (P: page_protocol_basic_ok_packet).
@@ -307,13 +312,15 @@ fn without_transactions(payload: &[u8]) -> Option<Vec<u8>> {
         }
         from = start + length;
     }
-    let mut rest = payload[..tracked].to_vec();
+    let mut rest = payload[..at + info].to_vec();
     if kept.is_empty() {
         // Where nothing changed there is not even a length of what did.
         let status = (status & !SESSION_STATE_CHANGED).to_le_bytes();
         rest[status_at..status_at + 2].copy_from_slice(&status);
         rest.truncate(if info == 0 { at - 1 } else { at + info });
+        return Some(rest);
     }
+    rest.push(u8::try_from(kept.len()).unwrap_or(u8::MAX));
     Some([rest, kept].concat())
 }
 
