@@ -32,7 +32,7 @@ use testkit::{Flavor, Options, Server, flavors};
 use worker::{Tally, Worker};
 
 /// Sessions of each kind where nothing else is asked for.
-const SESSIONS: u64 = 300;
+const SESSIONS: u64 = 80;
 /// Sessions at a time.
 const AT_A_TIME: u64 = 4;
 /// Nothing has to be durable here, nor replicated. Plans, on which some flags of replies depend, must
