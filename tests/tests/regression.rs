@@ -10,7 +10,7 @@ mod raw;
 
 use failsoft_tests::{PATIENCE, Stack, behind_a_link, cut, is_error, outcome, write_until_ok};
 use mysql_async::prelude::Queryable;
-use raw::{QUERY_ATTRIBUTES, Wire};
+use raw::{Handmade, Kind, QUERY_ATTRIBUTES, STMT_BULK, Wire, com};
 use testkit::{Cut, Direction, Flavor, Login, RawClient};
 use testkit::{execute, flavors, query_one, wait_until};
 
@@ -463,5 +463,70 @@ async fn the_version_of_the_greeting_is_the_servers_to_the_letter() {
         let direct = RawClient::connect(stack.pair.master.port()).await.unwrap();
         let through = RawClient::connect(stack.failsoft.port()).await.unwrap();
         assert_eq!(through.greeting.version, direct.greeting.version);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_of_user_leaves_the_variables_that_a_server_leaves() {
+    // What a change of user leaves of the session: every variable, but for those of the connection.
+    let variables = "SELECT VARIABLE_NAME, VARIABLE_VALUE \
+                     FROM performance_schema.session_variables \
+                     WHERE VARIABLE_NAME NOT IN ('pseudo_thread_id', 'timestamp', 'rand_seed1', \
+                     'rand_seed2', 'statement_id') ORDER BY VARIABLE_NAME";
+    let of_mariadb = variables.replace("performance_schema", "information_schema");
+    for flavor in flavors() {
+        let sql = if flavor == Flavor::MySql { variables } else { &of_mariadb };
+        let stack = Stack::start(flavor).await;
+        for collation in [63, 8, 33, 45, 255] {
+            let mut seen = Vec::new();
+            for port in [stack.pair.master.port(), stack.failsoft.port()] {
+                let mut login = Login::new("app", "app-pass");
+                login.collation = collation;
+                login.schema = Some("app".to_owned());
+                let mut client = RawClient::logged_in(port, &login).await;
+                client
+                    .query("SET @@session.sql_mode = '', character_set_client = latin1")
+                    .await
+                    .unwrap();
+                assert!(client.change_user(&login).await.unwrap().is_ok());
+                let rows = client.query(sql).await.unwrap();
+                let text: Vec<_> =
+                    rows.iter().map(|row| row.payload.escape_ascii().to_string()).collect();
+                seen.push(text);
+            }
+            let pairs = seen[0].iter().zip(&seen[1]);
+            let wrong: Vec<_> = pairs.filter(|(direct, through)| direct != through).collect();
+            assert!(wrong.is_empty(), "{flavor}, collation {collation}: {wrong:#?}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn types_of_a_bulk_execution_travel() {
+    for flavor in flavors().into_iter().filter(|flavor| *flavor == Flavor::MariaDb) {
+        let (stack, link) = behind_a_link(flavor).await;
+        let mut client = RawClient::connect(stack.failsoft.port()).await.unwrap();
+        let schema = Some("app".to_owned());
+        let login = Handmade { schema, extended: STMT_BULK, ..Handmade::native(&client) };
+        client.send(&login.payload()).await.unwrap();
+        assert!(client.read().await.unwrap().is_ok());
+        let mut wire = Wire::new(client, 0);
+        let (id, _) = wire.prepare("INSERT INTO t VALUES (?, ?)").await;
+        let row = |id: i32| [&[0][..], &id.to_le_bytes(), &[0, 4], b"bulk"].concat();
+        let (types, with_types) = ([3, 0, 253, 0], [128, 0]);
+        let first = [&id.to_le_bytes()[..], &with_types, &types, &row(2)].concat();
+        let second = [&id.to_le_bytes()[..], &[0, 0], &row(3), &row(4)].concat();
+        // By the other command, which relies on the types that came with the first.
+        let third = [&id.to_le_bytes()[..], &[0, 1, 0, 0, 0, 0, 0], &[5, 0, 0, 0, 4], b"last"];
+        for (command, rest) in [
+            (com::STMT_BULK_EXECUTE, first),
+            (com::STMT_BULK_EXECUTE, second),
+            (com::STMT_EXECUTE, third.concat()),
+        ] {
+            let end = wire.ask(command, &rest, Kind::Results).await;
+            assert!(end[0].is_ok(), "{:?}", end[0].error());
+            cut(&link).await;
+        }
+        assert_eq!(rows(&stack).await, [1, 2, 3, 4, 5]);
     }
 }

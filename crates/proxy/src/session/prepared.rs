@@ -5,7 +5,8 @@ use sql::Kind;
 use wire::command::{self, Command};
 use wire::frame::{HEADER_LEN, Header, join_frames, put_packet};
 use wire::prepared::{
-    CURSOR_FLAGS, PREPARE_OK_LEN, PrepareOk, Types, execute_types, set_statement_id, statement_id,
+    BulkTypes, CURSOR_FLAGS, PREPARE_OK_LEN, PrepareOk, Types, bulk_types, execute_types,
+    set_statement_id, statement_id, with_bulk_types,
 };
 use wire::reply::ReplyEnd;
 use wire::status::{CURSOR_EXISTS, LAST_ROW_SENT};
@@ -50,8 +51,10 @@ impl Session {
                 return Err(Step::Answered(self.tell(&verbatim(&error)).await));
             }
         };
-        if executes {
-            self.complete_types(id);
+        match request.code {
+            command::STMT_EXECUTE => self.complete_types(id),
+            command::STMT_BULK_EXECUTE => self.complete_bulk_types(id),
+            _ => {}
         }
         set_statement_id(self.input.get_mut(HEADER_LEN..).unwrap_or_default(), server_id);
         Ok(())
@@ -111,13 +114,45 @@ impl Session {
         }
     }
 
+    /// The same for a bulk execution, which says with a flag whether types follow.
+    fn complete_bulk_types(&mut self, id: u32) {
+        let here = self.backend.as_ref().map(|backend| (backend.server, backend.id));
+        let Some(prepared) = self.carried.prepared.get(&id) else { return };
+        let Ok(types) = bulk_types(self.payload(), prepared.parameters) else { return };
+        match types {
+            BulkTypes::Sent { at, end } => {
+                let sent = self.payload().get(at..end).unwrap_or_default();
+                let types = [&[1], sent].concat();
+                if let Some(prepared) = self.carried.prepared.get_mut(&id) {
+                    prepared.types = types;
+                    prepared.types_known_to = here;
+                }
+            }
+            BulkTypes::AsBefore if prepared.types_known_to == here => {}
+            BulkTypes::AsBefore => {
+                let Some((_, types)) = prepared.types.split_first() else { return };
+                let types = types.to_vec();
+                self.replace_payload(|payload| with_bulk_types(payload, &types));
+                if let Some(prepared) = self.carried.prepared.get_mut(&id) {
+                    prepared.types_known_to = here;
+                }
+            }
+        }
+    }
+
     /// Puts `types`, with the byte that says that they follow, in place of the byte at `flag_at` of
     /// the payload that says that they do not.
     fn insert_types(&mut self, flag_at: usize, types: &[u8]) {
+        self.replace_payload(|payload| {
+            let (before, after) = payload.split_at(flag_at.min(payload.len()));
+            [before, types, after.get(1..).unwrap_or_default()].concat()
+        });
+    }
+
+    /// Puts another payload in place of the present command's.
+    fn replace_payload(&mut self, other: impl FnOnce(&[u8]) -> Vec<u8>) {
         let command = self.input.split_to(self.command_len);
-        let payload = join_frames(&command);
-        let (before, after) = payload.split_at(flag_at.min(payload.len()));
-        let complete = [before, types, after.get(1..).unwrap_or_default()].concat();
+        let complete = other(&join_frames(&command));
         let mut framed = Vec::with_capacity(complete.len() + HEADER_LEN);
         put_packet(&mut framed, 0, &complete);
         self.command_len = framed.len();
