@@ -196,6 +196,8 @@ async fn what_runs_for_nobody_is_killed() {
             ("SELECT 1", SLEEP, "SELECT COUNT(*), SLEEP%"),
             ("BEGIN", "INSERT INTO t SELECT 6, SLEEP(1000)", "INSERT INTO t%"),
             ("SELECT 1", slow_write, "INSERT INTO t%"),
+            // A server looks after its client while it sleeps.
+            ("SELECT 1", "INSERT INTO t SELECT 8, SLEEP(1000)", "INSERT INTO t%"),
         ] {
             let mut wire = Wire::login(stack.failsoft.port(), 0).await;
             wire.query(begin).await;
@@ -217,7 +219,8 @@ async fn what_runs_for_nobody_is_killed() {
         })
         .await;
         let ids: Vec<i32> = direct.query("SELECT id FROM t ORDER BY id").await.unwrap();
-        assert_eq!(ids, [1, 7]);
+        // What a server makes of a sleep whose client is gone is its own affair.
+        assert!(ids.contains(&7) && !ids.contains(&6), "{ids:?}");
         // Commands sent ahead are served in their order, and leave no doubt about the client.
         let mut wire = Wire::login(stack.failsoft.port(), 0).await;
         wire.client.command(com::QUERY, b"SELECT SLEEP(0.2)").await.unwrap();

@@ -63,7 +63,7 @@ pub(crate) enum Presence {
     Needed,
     /// What the server does is worth something without the client.
     Optional,
-    /// It has left, and the server goes on.
+    /// It has left, and the server, which was told in the same way, goes on as it likes.
     Over,
 }
 
@@ -129,7 +129,11 @@ async fn read_watching(
 ) -> Result<(), RelayError> {
     std::future::poll_fn(|cx| {
         if let Poll::Ready(read) = backend.poll_read(cx) {
-            return Poll::Ready(read.map_err(RelayError::from));
+            return Poll::Ready(match read {
+                // Its last word was for nobody.
+                Err(_) if *presence == Presence::Over => Err(RelayError::Client),
+                read => read.map_err(RelayError::from),
+            });
         }
         while *presence != Presence::Over && input.len() < input.capacity() {
             match ready!(poll_read_into(client, input, cx)) {
@@ -137,7 +141,10 @@ async fn read_watching(
                 Ok(0) | Err(_) if *presence == Presence::Needed => {
                     return Poll::Ready(Err(RelayError::ClientLeft));
                 }
-                Ok(0) | Err(_) => *presence = Presence::Over,
+                Ok(0) | Err(_) => {
+                    *presence = Presence::Over;
+                    backend.end_sending();
+                }
             }
         }
         Poll::Pending

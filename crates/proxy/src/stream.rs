@@ -1,9 +1,11 @@
 //! The ways bytes come and go.
 
 use std::io;
+use std::net::Shutdown;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use wire::frame::{HEADER_LEN, Header};
@@ -29,6 +31,20 @@ impl Stream {
             Self::Compressed(over) => over.inner().is_private(),
             Self::Unix(_) | Self::TlsServer(_) | Self::TlsClient(_) => true,
         }
+    }
+
+    /// Ends our side of the connection as the kernel does for a program that is gone: without the
+    /// farewell of TLS, behind which a server does not see the end (seen on MySQL 9.7).
+    pub(crate) fn end_sending(&self) {
+        let socket = match self {
+            Self::Tcp(tcp) => SockRef::from(tcp),
+            Self::Unix(unix) => SockRef::from(unix),
+            Self::TlsServer(tls) => SockRef::from(tls.get_ref().0),
+            Self::TlsClient(tls) => SockRef::from(tls.get_ref().0),
+            Self::Compressed(over) => return over.inner().end_sending(),
+        };
+        // The other side may be gone already.
+        let _ended = socket.shutdown(Shutdown::Write);
     }
 
     /// Whether TLS is on.

@@ -185,6 +185,11 @@ impl Backend {
         }
     }
 
+    /// Tells the server that nothing more comes; what it still has to say can be read.
+    pub(crate) fn end_sending(&self) {
+        self.stream.end_sending();
+    }
+
     /// Says goodbye and closes, without waiting: what does not go out at once is not worth it.
     pub(crate) fn close(mut self) {
         let mut bytes = Vec::new();
