@@ -173,6 +173,8 @@ install_suite() {
 # download_suite FOLDER VERSION
 download_suite() {
     (cd "$1" && apt-get -qq download "mariadb-test$2" "mariadb-test-data$2" libpcre2-posix3) >"$1/log" 2>&1
+}
+
 # --- drivers --------------------------------------------------------------------------------------
 
 HERE=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
