@@ -530,3 +530,72 @@ async fn types_of_a_bulk_execution_travel() {
         assert_eq!(rows(&stack).await, [1, 2, 3, 4, 5]);
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_that_the_servers_refuse_is_told_so() {
+    for flavor in flavors() {
+        let users = "users: [{name: app, pass: app-pass}, {name: stranger, pass: known-here-only}]";
+        let stack = Stack::start_with(flavor, users).await;
+        let mut login = Login::new("stranger", "known-here-only");
+        login.schema = None;
+        let mut direct = RawClient::connect(stack.pair.master.port()).await.unwrap();
+        let (code, state, _) = direct.login(&login).await.unwrap().error().unwrap();
+        assert_eq!((code, state.as_str()), (1045, "28000"));
+        for statement in ["SELECT 1", "DELETE FROM app.t"] {
+            let mut client = RawClient::logged_in(stack.failsoft.port(), &login).await;
+            client.command(0x03, statement.as_bytes()).await.unwrap();
+            let (code, state, text) = client.read().await.unwrap().error().unwrap();
+            assert_eq!((code, state.as_str()), (1045, "28000"), "{flavor}: {statement}: {text}");
+            assert!(text.contains("'stranger'@"), "{text}");
+        }
+        let (code, text) = stack.failsoft.http_get("/rw").await;
+        assert_eq!(code, 200, "{text}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_at_its_limit_is_no_lost_master() {
+    for flavor in flavors() {
+        let users = "users: [{name: app, pass: app-pass}, {name: limited, pass: few}]";
+        let stack = Stack::start_with(flavor, users).await;
+        let mut root = stack.root(stack.pair.master.port()).await;
+        execute(&mut root, "CREATE USER limited IDENTIFIED BY 'few' WITH MAX_USER_CONNECTIONS 1")
+            .await;
+        let mut sessions = Vec::new();
+        for expected in [None, Some(1226)] {
+            let login = Login::new("limited", "few");
+            let mut client = RawClient::logged_in(stack.failsoft.port(), &login).await;
+            client.command(0x03, b"DO 1").await.unwrap();
+            let told = client.read().await.unwrap().error();
+            assert_eq!(told.as_ref().map(|(code, ..)| *code), expected, "{flavor}: {told:?}");
+            sessions.push(client);
+        }
+        let (code, text) = stack.failsoft.http_get("/rw").await;
+        assert_eq!(code, 200, "{text}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_empty_password_may_be_a_nul() {
+    for flavor in flavors() {
+        let users = "users: [{name: app, pass: app-pass}, {name: bare, pass: \"\"}]";
+        let stack = Stack::start_with(flavor, users).await;
+        // As MySQL's own clients send it, which then want OK and nothing before it.
+        for answer in [vec![], vec![0]] {
+            let mut client = RawClient::connect(stack.failsoft.port()).await.unwrap();
+            let login = Handmade {
+                user: "bare".to_owned(),
+                answer,
+                plugin: Some("caching_sha2_password".to_owned()),
+                ..Handmade::native(&client)
+            };
+            client.send(&login.payload()).await.unwrap();
+            let mut frame = client.read().await.unwrap();
+            if frame.payload[0] == 0xfe {
+                client.send(&[0]).await.unwrap();
+                frame = client.read().await.unwrap();
+            }
+            assert!(frame.is_ok(), "{flavor}: {:?}", frame.payload);
+        }
+    }
+}

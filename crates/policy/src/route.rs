@@ -101,6 +101,14 @@ pub enum Refusal {
     NoServer,
 }
 
+impl Refusal {
+    /// Whether it would not have come to this, had the servers that were tried been reached.
+    #[must_use]
+    pub fn is_for_want_of_servers(self) -> bool {
+        matches!(self, Self::NoServer | Self::ReadOnly(Reason::Unreachable))
+    }
+}
+
 /// Picks the server that runs a statement of this `kind`.
 #[must_use]
 pub fn route(kind: Kind, session: &Session, partition: &Partition) -> Decision {

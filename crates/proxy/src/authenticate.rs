@@ -101,6 +101,12 @@ impl Answer {
         Ok(())
     }
 
+    /// Whether it is that of an empty password: nothing, or the NUL at its end, as MySQL's clients
+    /// send it.
+    pub(crate) fn is_empty(&self) -> bool {
+        matches!(*self.bytes, [] | [0])
+    }
+
     /// Whether it shows that the client knows the password.
     pub(crate) fn fits(&self, password: &str) -> bool {
         self.plugin.is_some_and(|p| p.verify(password.as_bytes(), &self.challenge, &self.bytes))
@@ -108,7 +114,7 @@ impl Answer {
 
     /// Says that it did, where the plugin has a word for that.
     pub(crate) async fn approve(&mut self, stream: &mut Stream) -> Result<(), LoginError> {
-        if self.plugin == Some(Plugin::CachingSha2) && !self.bytes.is_empty() {
+        if self.plugin == Some(Plugin::CachingSha2) && !self.is_empty() {
             self.tell(stream, FAST_AUTH_OK).await?;
         }
         Ok(())
@@ -116,7 +122,7 @@ impl Answer {
 
     /// The refusal of it.
     pub(crate) fn denied(&self, name: &str, ends: Option<Ends>) -> LoginError {
-        let error = refusal::access_denied(name, &proxied::host(ends), !self.bytes.is_empty());
+        let error = refusal::access_denied(name, &proxied::host(ends), !self.is_empty());
         LoginError::Refused(self.sequence.wrapping_add(1), error)
     }
 }

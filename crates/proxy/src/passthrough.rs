@@ -21,6 +21,7 @@ use wire::error::ClientError;
 use crate::authenticate::Answer;
 use crate::backend::ConnectError;
 use crate::backend::connect::{self, Wanted};
+use crate::backend::verdict::{Verdict as About, verdict};
 use crate::clock::now;
 use crate::login::LoginError;
 use crate::proxied::{self, Ends};
@@ -159,7 +160,7 @@ pub(crate) async fn log_in(
     }
     // One question is all that clients take, so it is for the plugin that can go on to the password.
     let shows = |plugin: Plugin| plugin == Plugin::CachingSha2 || plugin.shows_password();
-    let is_empty = matches!(*answer.bytes, [] | [0]);
+    let is_empty = answer.is_empty();
     if answer.waits || !(is_empty || answer.plugin.is_some_and(shows)) {
         if !client.switches {
             return Err(answer.denied(client.name, client.ends));
@@ -196,7 +197,7 @@ async fn password(
     stream: &mut Stream,
     answer: &mut Answer,
 ) -> Result<Option<String>, LoginError> {
-    if matches!(*answer.bytes, [] | [0]) {
+    if answer.is_empty() {
         return Ok(Some(String::new()));
     }
     let mut clear = std::mem::take(&mut answer.bytes);
@@ -227,10 +228,6 @@ enum Verdict {
     Told(ClientError),
 }
 
-/// What servers have against an account beside its password: the host, an expired password, and the
-/// account's being locked, in MySQL's number and in MariaDB's.
-const AGAINST_THE_ACCOUNT: [u16; 4] = [1130, 1862, 3118, 4151];
-
 /// Asks the servers in turn until one says something: masters first, which hear of changes first.
 async fn ask_servers(
     worker: &Worker,
@@ -239,7 +236,10 @@ async fn ask_servers(
 ) -> Result<(), Verdict> {
     let view = worker.view();
     let mut causes = Vec::new();
-    for server in judges(&view) {
+    let servers = &worker.settings.servers;
+    // One that logs everybody in by an account of its own says nothing of this one.
+    let own = |server: &usize| servers.get(*server).is_some_and(|server| server.account.is_some());
+    for server in judges(&view).into_iter().filter(|server| !own(server)) {
         let wanted = Wanted {
             server,
             epoch: None,
@@ -259,12 +259,12 @@ async fn ask_servers(
             Err(error) => error,
         };
         match &*error {
-            ConnectError::Server(said) if AGAINST_THE_ACCOUNT.contains(&said.code) => {
-                let told = ClientError::new(said.code, &said.sql_state, said.message.clone());
-                return Err(Verdict::Told(told));
-            }
             ConnectError::Server(said) if said.sql_state == *b"28000" => {
                 return Err(Verdict::Denied);
+            }
+            ConnectError::Server(said) if verdict(said.code) == About::Account => {
+                let told = ClientError::new(said.code, &said.sql_state, said.message.clone());
+                return Err(Verdict::Told(told));
             }
             other => causes.push((server, other.to_string())),
         }

@@ -22,6 +22,7 @@ use wire::lenenc::Cursor;
 use wire::login::{ChangeUser, Login, Opening, put_attribute};
 
 use super::gate::Entry;
+use super::verdict::{Verdict, verdict};
 use super::{Backend, ConnectError};
 use crate::clock::now;
 use crate::compressed::{Compressed, Peer};
@@ -92,9 +93,9 @@ pub(crate) async fn open(worker: &Worker, wanted: Wanted<'_>) -> Result<Backend,
             Ok(backend)
         }
         // The server answers: what it has against this login is this session's affair.
-        Err(error @ ConnectError::Server(_)) => {
+        Err(error @ (ConnectError::Server(_) | ConnectError::Account(_))) => {
             gate.reached(attempt);
-            if matches!(&error, ConnectError::Server(said) if said.sql_state == *b"28000") {
+            if matches!(&error, ConnectError::Server(e) if verdict(e.code) == Verdict::Account) {
                 note_login(worker, wanted, false);
             }
             Err(Rc::new(error))
@@ -326,7 +327,7 @@ async fn finish_login(
             (Some(0xfe), _) => {
                 let (asked, fresh) = parse_switch(&payload)?;
                 if asked == Plugin::ClearPassword && !verified {
-                    return Err(ConnectError::Protocol(
+                    return Err(ConnectError::Account(
                         "it asks for the password in clear, which tls.servers: verify allows only"
                             .to_owned(),
                     ));
@@ -374,7 +375,7 @@ fn parse_switch(payload: &[u8]) -> Result<(Plugin, Option<Vec<u8>>), ConnectErro
     let mut cursor = Cursor::new(payload.get(1..).unwrap_or_default());
     let name = String::from_utf8_lossy(cursor.until_nul()).into_owned();
     let plugin = Plugin::by_name(&name).ok_or_else(|| {
-        ConnectError::Protocol(format!("it asks for authentication plugin {name}, unknown here"))
+        ConnectError::Account(format!("it asks for authentication plugin {name}, unknown here"))
     })?;
     Ok((plugin, plugin.nonce_in(cursor.rest()).map(<[u8]>::to_vec)))
 }
@@ -387,9 +388,11 @@ fn encrypt_password(password: &[u8], nonce: &[u8], pem: &[u8]) -> Result<Vec<u8>
     let key = OaepPublicEncryptingKey::new(key).map_err(|_| bad())?;
     let mut encrypted = vec![0; key.ciphertext_size()];
     let masked = mask_password(password, nonce);
+    let too_long =
+        || ConnectError::Account("the password is too long for its public key".to_owned());
     let written = key
         .encrypt(&OAEP_SHA1_MGF1SHA1, &masked, &mut encrypted, None)
-        .map_err(|_| bad())?
+        .map_err(|_| too_long())?
         .to_vec();
     Ok(written)
 }

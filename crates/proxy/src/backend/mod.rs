@@ -3,6 +3,7 @@
 pub(crate) mod connect;
 pub(crate) mod gate;
 pub(crate) mod restore;
+pub(crate) mod verdict;
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -40,6 +41,9 @@ pub(crate) enum ConnectError {
     /// It answered with an error.
     #[error("{0}")]
     Server(ServerError),
+    /// It and failsoft have no way in common to log this account in.
+    #[error("{0}")]
+    Account(String),
     /// What it said is not the protocol, or a part of it that failsoft does not speak.
     #[error("{0}")]
     Protocol(String),

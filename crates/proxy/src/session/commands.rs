@@ -1,28 +1,20 @@
 //! What is particular to each command.
 
-use std::borrow::Cow;
-
 use policy::partition::Place;
 use policy::session::Pins;
-use sql::{Dialect, Effects, KillTarget, Kind, Statement};
-use wire::attributes::text_at;
-use wire::capabilities::Capabilities;
+use sql::{Effects, Kind, Statement};
 use wire::command::{self, Command, ReplyKind};
-use wire::frame::{HEADER_LEN, join_frames};
 use wire::login::ChangeUser;
-use wire::status::{AUTOCOMMIT, NO_BACKSLASH_ESCAPES, put_eof};
+use wire::status::{AUTOCOMMIT, put_eof};
 
 use super::memory::Memory;
-use super::state::{classify, command_statement};
+use super::state::command_statement;
 use super::statement::{Request, Served};
+use super::text::NEED_TEXT;
 use super::{Flow, Session};
 use crate::authenticate::{Claim, authenticate};
-use crate::backend::restore;
 use crate::login::{LoginError, MOST_ATTRIBUTES};
 use crate::refusal;
-
-/// The effects for which a statement's text is needed once it succeeded.
-const NEED_TEXT: Effects = Effects::SET.union(Effects::USE).union(Effects::SET_ONCE);
 
 impl Session {
     /// Serves the command at the front of the input.
@@ -91,98 +83,6 @@ impl Session {
             Served::Yes(end) => self.note(statement, &end, text.as_deref()).await,
             Served::No(flow) => flow,
         }
-    }
-
-    /// Classifies the statement of the present command; yields its text too, where that is needed
-    /// later.
-    fn read_statement(
-        &self,
-        may_have_attributes: bool,
-    ) -> Result<(Statement, Option<Vec<u8>>), String> {
-        let payload = self.whole_payload();
-        let sql = payload.get(self.text_at(may_have_attributes, &payload)?..).unwrap_or_default();
-        let no_backslashes = self.status & NO_BACKSLASH_ESCAPES != 0;
-        let statement = classify(sql, self.carried.unsafe_charset, no_backslashes);
-        let text = statement.effects.intersects(NEED_TEXT).then(|| sql.to_vec());
-        Ok((statement, text))
-    }
-
-    /// Where the statement's text begins in a command's payload.
-    pub(super) fn text_at(
-        &self,
-        may_have_attributes: bool,
-        payload: &[u8],
-    ) -> Result<usize, String> {
-        let attributes = may_have_attributes
-            && self.client.capabilities.contains(Capabilities::QUERY_ATTRIBUTES);
-        if attributes { text_at(payload).map_err(|e| e.to_string()) } else { Ok(1) }
-    }
-
-    /// Whose end the statement of the present command asks for, if it is a `KILL`.
-    pub(super) fn kill_target(&self) -> Option<KillTarget> {
-        let payload = self.whole_payload();
-        let sql = payload.get(self.text_at(true, &payload).ok()?..)?;
-        sql::kill_target(sql, self.dialect())
-    }
-
-    /// How the session's statements are to be read.
-    pub(super) fn dialect(&self) -> Dialect {
-        Dialect {
-            no_backslash_escapes: self.status & NO_BACKSLASH_ESCAPES != 0,
-            unsafe_charset: self.carried.unsafe_charset,
-            ..Dialect::default()
-        }
-    }
-
-    /// The command's payload; only one of several frames is copied.
-    pub(super) fn whole_payload(&self) -> Cow<'_, [u8]> {
-        let first = self.payload();
-        if first.len() + HEADER_LEN == self.command_len {
-            Cow::Borrowed(first)
-        } else {
-            Cow::Owned(join_frames(self.input.get(..self.command_len).unwrap_or_default()))
-        }
-    }
-
-    /// Takes note of the text of a statement that succeeded; yields the pins with what cannot be
-    /// given to another server.
-    ///
-    /// A text is only ever kept to be run again if it is one `SET` of the session and nothing else.
-    pub(super) fn note_text(&mut self, statement: Statement, text: &[u8], pins: Pins) -> Pins {
-        let effects = statement.effects;
-        let dialect = self.dialect();
-        if effects.contains(Effects::USE) {
-            match sql::use_target(text, dialect) {
-                Some(schema) => {
-                    self.carried.schema = schema;
-                    self.carried.schema_is_known = true;
-                }
-                None => return pins.with(Pins::SESSION_VARIABLE),
-            }
-        }
-        if effects.contains(Effects::SEVERAL) || statement.class.kind != Kind::Session {
-            return pins.with(Pins::SESSION_VARIABLE);
-        }
-        let replayable = !effects.intersects(Effects::SET_OPAQUE.union(Effects::SET_ONCE));
-        if effects.contains(Effects::SET) && replayable && !self.carried.set(text, dialect) {
-            return pins.with(Pins::TOO_MUCH_STATE);
-        }
-        pins
-    }
-
-    /// A client on a replica may have changed the transaction characteristics: failsoft's lock
-    /// against writes is put back.
-    pub(super) async fn lock_again(&mut self, once: bool) -> Flow {
-        let Some(backend) = self.backend.as_mut().filter(|backend| backend.epoch.is_none()) else {
-            return Flow::On;
-        };
-        let limit = self.worker.settings.connect_timeout;
-        let locking = restore::lock(backend, &self.carried, once);
-        if let Err(error) = restore::within(limit, locking).await {
-            // Without the lock the connection must not be used.
-            self.lose(&crate::backend::Loss(error.to_string()));
-        }
-        Flow::On
     }
 
     async fn prepare(&mut self) -> Flow {

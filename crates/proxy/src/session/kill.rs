@@ -7,7 +7,7 @@ use sql::{KillTarget, Kind};
 use wire::capabilities::Capabilities;
 use wire::error::ClientError;
 
-use super::statement::verbatim;
+use super::unavailable::verbatim;
 use super::{Flow, Session};
 use crate::backend::connect::{self, Wanted};
 use crate::backend::restore::{RestoreError, run, within};

@@ -5,8 +5,10 @@
 //! [`relay`](crate::relay) for a reply.
 //!
 //! * [`state`] is what can be given to another server.
+//! * `text` finds and classifies the text of a statement.
 //! * `statement` brings one command to a server and its reply back.
 //! * `partition` says to which servers a command may go at all.
+//! * `unavailable` says why a server cannot be used.
 //! * `lost` says what becomes of it when the server is lost on the way.
 //! * `kill` ends what this or another session runs.
 //! * `memory` is what a server knows of a session that no other can be given.
@@ -23,6 +25,8 @@ mod partition;
 mod prepared;
 pub(crate) mod state;
 mod statement;
+mod text;
+mod unavailable;
 
 use std::future::Future;
 use std::pin::Pin;

@@ -9,7 +9,7 @@ use policy::session::Pins;
 
 use super::{Flow, Session};
 use crate::backend::Loss;
-use crate::backend::restore::{status, within};
+use crate::backend::restore::{lock, status, within};
 
 /// The errors with which a server itself rolls a transaction back: deadlock and lock wait timeout.
 const ROLLED_BACK: &[u16] = &[1213, 1205];
@@ -106,5 +106,46 @@ impl Session {
         };
         self.set_pins(pins);
         relevant.intersection(SETTINGS)
+    }
+
+    /// Takes note of the text of a statement that succeeded; yields the pins with what cannot be
+    /// given to another server.
+    ///
+    /// A text is only ever kept to be run again if it is one `SET` of the session and nothing else.
+    pub(super) fn note_text(&mut self, statement: Statement, text: &[u8], pins: Pins) -> Pins {
+        let effects = statement.effects;
+        let dialect = self.dialect();
+        if effects.contains(Effects::USE) {
+            match sql::use_target(text, dialect) {
+                Some(schema) => {
+                    self.carried.schema = schema;
+                    self.carried.schema_is_known = true;
+                }
+                None => return pins.with(Pins::SESSION_VARIABLE),
+            }
+        }
+        if effects.contains(Effects::SEVERAL) || statement.class.kind != Kind::Session {
+            return pins.with(Pins::SESSION_VARIABLE);
+        }
+        let replayable = !effects.intersects(Effects::SET_OPAQUE.union(Effects::SET_ONCE));
+        if effects.contains(Effects::SET) && replayable && !self.carried.set(text, dialect) {
+            return pins.with(Pins::TOO_MUCH_STATE);
+        }
+        pins
+    }
+
+    /// A client on a replica may have changed the transaction characteristics: failsoft's lock
+    /// against writes is put back.
+    pub(super) async fn lock_again(&mut self, once: bool) -> Flow {
+        let Some(backend) = self.backend.as_mut().filter(|backend| backend.epoch.is_none()) else {
+            return Flow::On;
+        };
+        let limit = self.worker.settings.connect_timeout;
+        let locking = lock(backend, &self.carried, once);
+        if let Err(error) = within(limit, locking).await {
+            // Without the lock the connection must not be used.
+            self.lose(&Loss(error.to_string()));
+        }
+        Flow::On
     }
 }

@@ -13,7 +13,8 @@ use wire::status::{CURSOR_EXISTS, LAST_ROW_SENT};
 
 use super::commands::request;
 use super::state::{Prepared, command_statement};
-use super::statement::{Request, Step, verbatim};
+use super::statement::{Request, Step};
+use super::unavailable::verbatim;
 use super::{Flow, Session};
 use crate::backend::Loss;
 use crate::backend::restore::{self, RestoreError};

@@ -11,14 +11,16 @@ use policy::view::{Partition, View};
 use sql::{Effects, Kind, Statement};
 use telemetry::Target;
 use wire::command::{self, ReplyKind};
-use wire::error::{ClientError, ServerError};
+use wire::error::ClientError;
 use wire::reply::{ReplyEnd, ReplyTracker};
 
 use super::lost::ENDING;
+use super::unavailable::{Unavailable, is_bad_schema};
 use super::{Flow, Session};
 use crate::Report;
 use crate::backend::connect::{self, Wanted};
-use crate::backend::restore::{RestoreError, restore, within};
+use crate::backend::restore::{restore, within};
+use crate::backend::verdict::{Verdict, verdict};
 use crate::backend::{Backend, ConnectError, Loss};
 use crate::clock::now;
 use crate::refusal;
@@ -70,6 +72,8 @@ pub(crate) enum Step {
 struct Failed {
     tried: Tried,
     causes: Vec<(usize, String)>,
+    /// What the first of them said that refused the client's own account.
+    account: Option<ClientError>,
 }
 
 impl Failed {
@@ -81,14 +85,6 @@ impl Failed {
 
 /// How long servers are tried for one statement before the client is told that none answers.
 const PATIENCE: Duration = Duration::from_millis(1900);
-
-/// `ER_BAD_DB_ERROR`: the schema does not exist there.
-const BAD_DB: u16 = 1049;
-
-/// What a server may have against one session's login, which says nothing of the server: the
-/// schema is unknown, not for this account, or its name is none, being wrong (1102), too long (1059)
-/// or no text in the client's character set (1300); or that is none for a client (1231, of `ucs2`).
-const SESSIONS_OWN: &[u16] = &[BAD_DB, 1044, 1059, 1102, 1231, 1300];
 
 impl Session {
     /// Serves a command: picks the server, brings the session there, sends, and relays the reply.
@@ -116,20 +112,20 @@ impl Session {
             let (server, access) = match decision {
                 Decision::Forward { server, access, .. } => (server, access),
                 Decision::Refuse(refusal) => {
-                    let flow = self.refuse(refusal, &view, partition, &failed.causes).await;
+                    // Servers that answer, and do not let the client in, are not lost.
+                    let flow = match failed.account.filter(|_| refusal.is_for_want_of_servers()) {
+                        Some(error) => self.tell_verbatim(&error).await,
+                        None => self.refuse(refusal, &view, partition, &failed.causes).await,
+                    };
                     return Served::No(flow);
                 }
             };
             match self.acquire(server, access, partition.epoch).await {
                 Ok(()) => self.report_reached(server, access, partition),
-                Err(Unavailable::Verbatim(error)) => {
-                    return Served::No(self.tell_verbatim(&error).await);
-                }
-                Err(Unavailable::Because(cause, whose)) => {
-                    self.report_unreachable(server, &cause, whose, partition);
-                    failed.add(server, cause);
-                    continue;
-                }
+                Err(why) => match self.do_without(server, why, partition, &mut failed).await {
+                    Some(flow) => return Served::No(flow),
+                    None => continue,
+                },
             }
             // While the connection was made the master may have become another.
             if access == Access::Write && !self.is_still_master(server) {
@@ -152,6 +148,35 @@ impl Session {
                 }
             }
         }
+    }
+
+    /// Takes note that a server cannot be used for a statement; yields what the client was told,
+    /// where no other server is to be tried.
+    async fn do_without(
+        &mut self,
+        server: usize,
+        why: Unavailable,
+        partition: &Partition,
+        failed: &mut Failed,
+    ) -> Option<Flow> {
+        let cause = match why {
+            Unavailable::Verbatim(error) => return Some(self.tell_verbatim(&error).await),
+            // The master knows who may do what; a replica may have let the account in before.
+            Unavailable::Account(_, Some(said))
+                if !self.has_own_account(server) && partition.master == Some(server) =>
+            {
+                return Some(self.tell_verbatim(&said).await);
+            }
+            Unavailable::Account(cause, said) if !self.has_own_account(server) => {
+                failed.add(server, cause);
+                failed.account = failed.account.take().or(said);
+                return None;
+            }
+            Unavailable::Account(cause, _) | Unavailable::Because(cause) => cause,
+        };
+        self.report_unreachable(server, &cause, partition);
+        failed.add(server, cause);
+        None
     }
 
     /// Serves a command that concerns the connection in hand, wherever that leads.
@@ -207,7 +232,7 @@ impl Session {
     /// named, a server would not have let the client in at all.
     async fn tell_verbatim(&mut self, error: &ClientError) -> Flow {
         let flow = self.tell(error).await;
-        let login = SESSIONS_OWN.contains(&error.code) && !self.carried.schema_is_known;
+        let login = verdict(error.code) == Verdict::Session && !self.carried.schema_is_known;
         if login { Flow::End } else { flow }
     }
 
@@ -256,12 +281,9 @@ impl Session {
         }
     }
 
-    /// The brief degradation before the checks have noticed is shown to everybody. That the session's
-    /// own account is refused is no degradation.
-    fn report_unreachable(&self, server: usize, cause: &str, whose: Whose, partition: &Partition) {
-        let master = partition.mode.is_read_write() && partition.master == Some(server);
-        let everybodys = whose == Whose::Everybody || self.has_own_account(server);
-        if master && everybodys {
+    /// The brief degradation before the checks have noticed is shown to everybody.
+    fn report_unreachable(&self, server: usize, cause: &str, partition: &Partition) {
+        if partition.mode.is_read_write() && partition.master == Some(server) {
             self.worker.report(Report::Unreachable { server, cause: cause.to_owned() });
         }
     }
@@ -453,57 +475,4 @@ impl Session {
         let took = self.answered.unwrap_or(self.active) - self.active;
         self.worker.metrics.statement(at, request.statement.class.kind, target, took);
     }
-}
-
-/// Why a server cannot be used for a statement.
-pub(crate) enum Unavailable {
-    /// The client is told this: the server answers, and has something against this session.
-    Verbatim(ClientError),
-    /// The server could not be reached, or refused the account; another may do.
-    Because(String, Whose),
-}
-
-/// Who has to do without a server.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Whose {
-    /// All sessions.
-    Everybody,
-    /// Those of one account.
-    Account,
-}
-
-impl From<Rc<ConnectError>> for Unavailable {
-    fn from(error: Rc<ConnectError>) -> Self {
-        match &*error {
-            ConnectError::Server(said) if SESSIONS_OWN.contains(&said.code) => {
-                Self::Verbatim(verbatim(said))
-            }
-            ConnectError::Full(limit) => {
-                let what = format!("limits.server_connections is {limit}");
-                Self::Verbatim(refusal::too_many_connections(&what))
-            }
-            ConnectError::Server(said) if said.sql_state == *b"28000" => {
-                Self::Because(said.to_string(), Whose::Account)
-            }
-            other => Self::Because(other.to_string(), Whose::Everybody),
-        }
-    }
-}
-
-impl From<RestoreError> for Unavailable {
-    fn from(error: RestoreError) -> Self {
-        match error {
-            RestoreError::Lost(loss) => Self::Because(loss.0, Whose::Everybody),
-            RestoreError::Refused(error) => Self::Verbatim(verbatim(&error)),
-        }
-    }
-}
-
-fn is_bad_schema(error: &ConnectError) -> bool {
-    matches!(error, ConnectError::Server(said) if said.code == BAD_DB)
-}
-
-/// A server's error, to be told to the client as it is.
-pub(super) fn verbatim(error: &ServerError) -> ClientError {
-    ClientError { code: error.code, sql_state: error.sql_state, message: error.message.clone() }
 }
