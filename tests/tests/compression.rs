@@ -196,8 +196,30 @@ async fn connections_to_servers_compress() {
         }
         let rows = load_data(&stack).await;
         assert_eq!(rows, 50_000, "{flavor}");
+        unanswered(&stack).await;
         assert!(outcome(&mut session, "SELECT nothing").await.starts_with("1054/"));
     }
+}
+
+/// Commands that no server answers, in a transaction that must not be lost by them.
+async fn unanswered(stack: &Stack) {
+    let mut wire = Wire::login(stack.failsoft.port(), 0).await;
+    wire.query("BEGIN").await;
+    wire.query("INSERT INTO t VALUES (2, 'open')").await;
+    for _ in 0..3 {
+        let (id, _) = wire.prepare("SELECT ?").await;
+        let id = id.to_le_bytes();
+        let part = [&id[..], &[0, 0], b"long data"].concat();
+        wire.client.command(com::STMT_SEND_LONG_DATA, &part).await.unwrap();
+        wire.client.command(com::STMT_SEND_LONG_DATA, &part).await.unwrap();
+        let execute = [&id[..], &[0, 1, 0, 0, 0, 0, 1, 252, 0]].concat();
+        let rows = wire.ask(com::STMT_EXECUTE, &execute, Kind::Results).await;
+        assert_eq!(rows[3].payload[2..], *b"\x12long datalong data");
+        wire.client.command(com::STMT_CLOSE, &id).await.unwrap();
+        assert_eq!(wire.value("SELECT COUNT(*) FROM t WHERE v = 'open'").await, "1");
+    }
+    assert!(wire.query("COMMIT").await[0].is_ok());
+    assert_eq!(wire.value("SELECT COUNT(*) FROM t WHERE v = 'open'").await, "1");
 }
 
 /// A file goes to the server in the middle of a command.

@@ -14,6 +14,7 @@ use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
 use raw::{Kind, Wire, com};
 use testkit::{APP, ROOT, conn, execute, flavors, query_one, wait_until};
+use tokio::io::AsyncWriteExt;
 use tokio::task::JoinHandle;
 
 /// A statement that runs until it is ended.
@@ -221,6 +222,21 @@ async fn what_runs_for_nobody_is_killed() {
         let ids: Vec<i32> = direct.query("SELECT id FROM t ORDER BY id").await.unwrap();
         // What a server makes of a sleep whose client is gone is its own affair.
         assert!(ids.contains(&7) && !ids.contains(&6), "{ids:?}");
+        // Who sends no more may still read: what was sent before is done, as a server does it.
+        let mut wire = Wire::login(stack.failsoft.port(), 0).await;
+        let ahead = ["SELECT SLEEP(0.5)", "BEGIN", "INSERT INTO t VALUES (20, 'a')", "COMMIT"];
+        // The last is answered or not: MySQL looks whether its client is there.
+        for statement in ahead.into_iter().chain(["SELECT 'last'"]) {
+            wire.client.command(com::QUERY, statement.as_bytes()).await.unwrap();
+        }
+        wire.client.stream.shutdown().await.unwrap();
+        assert_eq!(wire.reply(Kind::Results).await.len(), 5);
+        for statement in &ahead[1..] {
+            let end = wire.reply(Kind::Results).await;
+            assert!(end[0].is_ok(), "{statement}: {:?}", end[0].error());
+        }
+        let count = "SELECT COUNT(*) FROM t WHERE id = 20";
+        assert_eq!(query_one::<i64>(&mut direct, count).await, 1);
         // Commands sent ahead are served in their order, and leave no doubt about the client.
         let mut wire = Wire::login(stack.failsoft.port(), 0).await;
         wire.client.command(com::QUERY, b"SELECT SLEEP(0.2)").await.unwrap();

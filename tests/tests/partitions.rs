@@ -35,6 +35,10 @@ impl Partitions {
         for (pair, schemas) in [(&main, MAIN), (&blog, BLOG)] {
             let port = pair.master.port();
             let mut direct = conn(port, APP.user, APP.pass, None).await.unwrap();
+            // Every server of the sandbox has it, and here it has one home.
+            if !schemas.contains(&"app") {
+                execute(&mut direct, "DROP DATABASE app").await;
+            }
             for schema in schemas {
                 let make = [
                     format!("CREATE DATABASE IF NOT EXISTS {schema}"),

@@ -53,6 +53,11 @@ struct Numbering {
 }
 
 impl Numbering {
+    /// Whether what is sent next begins a packet.
+    fn is_between_packets(&self) -> bool {
+        self.sent.is_at_boundary()
+    }
+
     /// Takes note of packets on their way to the peer.
     fn note(&mut self, bytes: &[u8]) {
         let mut at = 0;
@@ -129,6 +134,24 @@ impl Compressed {
         Ok(true)
     }
 
+    /// Reads frames ahead without looking into them; ready with the number of bytes, 0 at the end.
+    /// Pending where there is no room for more.
+    pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if self.packed.len() >= CHUNK {
+            return Poll::Pending;
+        }
+        self.packed.reserve(CHUNK);
+        poll_read_into(&mut self.inner, &mut self.packed, cx)
+    }
+
+    /// Whether more was read ahead than a frame with this packet.
+    pub(crate) fn has_more_than(&self, packet: &[u8]) -> bool {
+        let mut frame = Vec::new();
+        put_frame(self.method, 0, packet, &mut frame);
+        let plain = self.plain.get(self.taken..).unwrap_or_default();
+        !plain.is_empty() || !(self.packed.is_empty() || *self.packed == *frame)
+    }
+
     /// Fills `plain`, if it is empty; it stays empty at the end of the stream.
     fn poll_plain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.taken == self.plain.len() {
@@ -191,14 +214,16 @@ impl AsyncWrite for Compressed {
         ready!(self.poll_out(cx))?;
         let plain = buf.get(..LARGEST_FRAME).unwrap_or(buf);
         let this = &mut *self;
-        this.numbering.note(plain);
-        // Turns begin with a packet: one that is numbered 0 is a command to a server.
-        if std::mem::take(&mut this.was_read)
-            && this.numbering.peer == Peer::Server
+        // A packet to a server that is numbered 0 is a command, if it is not the next of a file.
+        let was_read = std::mem::take(&mut this.was_read);
+        if this.numbering.peer == Peer::Server
+            && this.numbering.is_between_packets()
             && Header::peek(plain).is_some_and(|header| header.sequence == 0)
+            && (was_read || this.numbering.next != 0)
         {
             this.sequence = 0;
         }
+        this.numbering.note(plain);
         put_frame(this.method, this.sequence, plain, &mut this.out);
         this.sequence = this.sequence.wrapping_add(1);
         // What does not go out now goes with the next write or flush.

@@ -4,7 +4,7 @@
 //! `CONNECTION_ID()` and `SHOW PROCESSLIST`. Both lead here.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
@@ -27,10 +27,11 @@ pub(crate) struct Leash {
     sentence: Arc<Sentence>,
 }
 
-/// A `KILL` whose success is not known yet.
+/// Those that are killing what the session runs.
 #[derive(Debug, Default)]
 struct Sentence {
-    is_pending: AtomicBool,
+    /// How many killers wait for their server's word.
+    killers: AtomicU32,
     settled: Notify,
 }
 
@@ -41,7 +42,7 @@ impl Leash {
 
     /// Whether somebody is killing what the session runs.
     pub(crate) fn is_condemned(&self) -> bool {
-        self.sentence.is_pending.load(Ordering::Acquire)
+        self.sentence.killers.load(Ordering::Acquire) > 0
     }
 
     /// Whether what the session runs is being killed, or the session was: it must not be run again
@@ -50,14 +51,14 @@ impl Leash {
         self.is_condemned() || self.end.is_cancelled()
     }
 
-    /// Somebody is about to.
+    /// Somebody is about to; [`Leash::settle`] has to follow.
     pub(crate) fn condemn(&self) {
-        self.sentence.is_pending.store(true, Ordering::Release);
+        self.sentence.killers.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// Nobody is any more. Where the session itself was meant, its end was asked for before.
+    /// One of them knows. Where the session itself was meant, its end was asked for before.
     pub(crate) fn settle(&self) {
-        self.sentence.is_pending.store(false, Ordering::Release);
+        self.sentence.killers.fetch_sub(1, Ordering::AcqRel);
         self.sentence.settled.notify_waiters();
     }
 
@@ -130,10 +131,10 @@ impl Registry {
         self.entries().get(&id).cloned()
     }
 
-    /// The sessions that hold a connection with this id, whichever server's.
-    pub(crate) fn holders(&self, id: u32) -> Vec<Entry> {
-        let holds = |entry: &&Entry| entry.connection.is_some_and(|held| held.id == id);
-        self.entries().values().filter(holds).cloned().collect()
+    /// The session that holds this connection.
+    pub(crate) fn holder(&self, connection: Connection) -> Option<Entry> {
+        let holds = |entry: &&Entry| entry.connection == Some(connection);
+        self.entries().values().find(holds).cloned()
     }
 }
 
@@ -148,18 +149,19 @@ mod tests {
     #[test]
     fn sessions_are_found_by_either_id() {
         let registry = Registry::default();
-        let [old, new] = [(0, 7), (1, 7)].map(|(server, id)| Connection { server, id });
+        let [old, other, new] =
+            [(0, 7), (1, 7), (1, 8)].map(|(server, id)| Connection { server, id });
         registry.enter(1, "app", &leash());
         registry.enter(2, "other", &leash());
-        assert!(registry.holders(7).is_empty());
+        let holder = |connection| registry.holder(connection).map(|entry| entry.session);
+        assert_eq!(holder(old), None);
         registry.hold(1, old);
-        registry.hold(2, new);
-        let mut holders: Vec<u32> = registry.holders(7).iter().map(|entry| entry.session).collect();
-        holders.sort_unstable();
-        assert_eq!(holders, [1, 2]);
+        registry.hold(2, other);
+        assert_eq!((holder(old), holder(other)), (Some(1), Some(2)));
         // The old connection is closed after the session took another.
         registry.hold(1, new);
         registry.release(1, old);
+        assert_eq!((holder(old), holder(new)), (None, Some(1)));
         let entry = registry.session(1);
         assert_eq!(entry.and_then(|entry| entry.connection), Some(new));
         // A new account keeps what is held.
@@ -169,6 +171,6 @@ mod tests {
         assert_eq!(entry.map(|entry| entry.account).as_deref(), Some("root"));
         registry.release(1, new);
         registry.leave(2);
-        assert!(registry.holders(7).is_empty() && registry.session(2).is_none());
+        assert!(registry.holder(other).is_none() && registry.session(2).is_none());
     }
 }

@@ -1,10 +1,12 @@
 //! Copies a server's reply to the client.
 
-use std::task::{Poll, ready};
+use std::io;
+use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use bytes::{Buf, BytesMut};
 use tokio::io::AsyncWriteExt;
+use wire::command;
 use wire::reply::{Progress, ReplyEnd, ReplyTracker};
 
 use crate::backend::{Backend, Loss, poll_read_into};
@@ -67,6 +69,43 @@ pub(crate) enum Presence {
     Over,
 }
 
+/// What the client sent while its command is served.
+#[derive(Debug)]
+pub(crate) struct Ahead<'a> {
+    /// The command, and what came after it.
+    pub(crate) input: &'a mut BytesMut,
+    /// Bytes of the command.
+    pub(crate) command_len: usize,
+}
+
+/// A farewell of the client's, as a packet.
+const QUIT: &[u8] = &[1, 0, 0, 0, command::QUIT];
+
+impl Ahead<'_> {
+    fn has_room(&self) -> bool {
+        self.input.len() < self.input.capacity()
+    }
+
+    /// Reads what there is room for. What is compressed stays so: the numbers of its frames would
+    /// disturb those of the reply.
+    fn poll_fill(&mut self, client: &mut Stream, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        match client {
+            Stream::Compressed(over) => over.poll_fill(cx),
+            plain => poll_read_into(plain, self.input, cx),
+        }
+    }
+
+    /// Whether there are commands to be served yet.
+    fn has_commands(&self, client: &Stream) -> bool {
+        let rest = self.input.get(self.command_len..).unwrap_or_default();
+        let packed = match client {
+            Stream::Compressed(over) => over.has_more_than(QUIT),
+            _ => false,
+        };
+        packed || !(rest.is_empty() || rest == QUIT)
+    }
+}
+
 /// `ER_OPTION_PREVENTS_STATEMENT`.
 const OPTION_PREVENTS: u16 = 1290;
 
@@ -75,7 +114,7 @@ const OPTION_PREVENTS: u16 = 1290;
 ///
 /// What arrived in one read goes out in one write. The next read waits for that write, so a slow
 /// client slows its server down and no reply is ever held in memory. Commands that the client sends
-/// meanwhile go to `input`, as far as there is room: only who reads sees the end of a connection.
+/// meanwhile are read ahead, as far as there is room: only who reads sees the end of a connection.
 ///
 /// # Errors
 ///
@@ -83,12 +122,12 @@ const OPTION_PREVENTS: u16 = 1290;
 pub(crate) async fn relay(
     backend: &mut Backend,
     client: &mut Stream,
-    input: &mut BytesMut,
+    mut ahead: Ahead<'_>,
     reply: &mut Reply,
 ) -> Result<Turn, RelayError> {
     loop {
         if backend.buffer.is_empty() {
-            read_watching(backend, client, input, &mut reply.presence).await?;
+            read_watching(backend, client, &mut ahead, &mut reply.presence).await?;
         }
         if reply.first_byte.is_none() {
             reply.first_byte = Some(now());
@@ -124,7 +163,7 @@ pub(crate) async fn relay(
 async fn read_watching(
     backend: &mut Backend,
     client: &mut Stream,
-    input: &mut BytesMut,
+    ahead: &mut Ahead<'_>,
     presence: &mut Presence,
 ) -> Result<(), RelayError> {
     std::future::poll_fn(|cx| {
@@ -135,16 +174,15 @@ async fn read_watching(
                 read => read.map_err(RelayError::from),
             });
         }
-        while *presence != Presence::Over && input.len() < input.capacity() {
-            match ready!(poll_read_into(client, input, cx)) {
-                Ok(1..) => {}
-                Ok(0) | Err(_) if *presence == Presence::Needed => {
-                    return Poll::Ready(Err(RelayError::ClientLeft));
-                }
-                Ok(0) | Err(_) => {
-                    *presence = Presence::Over;
-                    backend.end_sending();
-                }
+        while *presence != Presence::Over && ahead.has_room() {
+            if let Ok(1..) = ready!(ahead.poll_fill(client, cx)) {
+                continue;
+            }
+            // What it sent ahead of its leaving is still to be done, as a server would do it.
+            match std::mem::replace(presence, Presence::Over) {
+                _ if ahead.has_commands(client) => {}
+                Presence::Needed => return Poll::Ready(Err(RelayError::ClientLeft)),
+                Presence::Optional | Presence::Over => backend.end_sending(),
             }
         }
         Poll::Pending

@@ -142,6 +142,12 @@ pub struct SequenceIds {
 }
 
 impl SequenceIds {
+    /// Whether the last byte seen was the last of a packet.
+    #[must_use]
+    pub const fn is_at_boundary(&self) -> bool {
+        self.left == 0 && self.seen == 0
+    }
+
     /// Where the next sequence id is in `bytes`, of which those before `from` were dealt with, and the
     /// length of the payload after it; none when the rest has none, and `bytes` go on in the next
     /// piece.

@@ -10,7 +10,7 @@ use wire::prepared::{PREPARE_OK_LEN, PrepareOk};
 use wire::reply::{Progress, ReplyEnd, ReplyTracker};
 
 use super::{Backend, Loss};
-use crate::session::state::{Carried, Prepared};
+use crate::session::state::Carried;
 
 /// The second lock: a write that slipped through is refused by the server itself, with 1792.
 const SECOND_LOCK: &[u8] = b"SET SESSION TRANSACTION READ ONLY";
@@ -140,6 +140,15 @@ pub(crate) async fn status(
     end.status.ok_or_else(|| Loss("the answer to an option has no status".to_owned()).into())
 }
 
+/// The schemas that matter to a statement that is prepared again.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Schemas<'a> {
+    /// The one it was prepared in; empty for none that is known here.
+    pub(crate) prepared: &'a [u8],
+    /// The one that the connection is in; empty for none.
+    pub(crate) current: &'a [u8],
+}
+
 /// Prepares a statement again; yields the server's id of it.
 ///
 /// A statement keeps the schema that was the current one when it was prepared (seen on MySQL 9.7
@@ -147,16 +156,15 @@ pub(crate) async fn status(
 /// statement prepared without a schema, all names have one of their own.
 pub(crate) async fn prepare(
     backend: &mut Backend,
-    prepared: &Prepared,
-    current: &[u8],
+    sql: &[u8],
+    Schemas { prepared, current }: Schemas<'_>,
     deprecate_eof: bool,
 ) -> Result<PrepareOk, RestoreError> {
-    let schema = prepared.schema.as_slice();
-    if schema.is_empty() || schema == current {
-        return prepare_here(backend, &prepared.sql, deprecate_eof).await;
+    if prepared.is_empty() || prepared == current {
+        return prepare_here(backend, sql, deprecate_eof).await;
     }
-    choose_schema(backend, schema, deprecate_eof).await?;
-    let ok = prepare_here(backend, &prepared.sql, deprecate_eof).await;
+    choose_schema(backend, prepared, deprecate_eof).await?;
+    let ok = prepare_here(backend, sql, deprecate_eof).await;
     if !current.is_empty() {
         let back = choose_schema(backend, current, deprecate_eof).await;
         // In another schema than the client thinks the connection must not be used.

@@ -16,9 +16,6 @@ use crate::login::is_mariadb;
 use crate::refusal;
 use crate::registry::{Connection, Entry};
 
-/// `ER_NO_SUCH_THREAD`.
-const NO_SUCH_THREAD: u16 = 1094;
-
 /// What a `KILL` asks for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum What {
@@ -59,30 +56,22 @@ impl Session {
         }
     }
 
-    /// The id is a server's. It means the server that the session sees; where that has no such
-    /// connection, another server may have one of the same account's sessions.
+    /// The id is a server's: that of the server that the session sees. Ids are small and many servers
+    /// have the same, so no other is looked at.
     async fn kill_connection(
         &mut self,
         id: u64,
         asked: Option<u32>,
         what: What,
     ) -> Result<Flow, ClientError> {
-        let here = self.server_in_sight();
-        let holders = asked.map(|id| self.worker.shared.registry.holders(id)).unwrap_or_default();
-        let is_here = |entry: &&Entry| entry.connection.map(|held| held.server) == here;
-        if let Some(entry) = holders.iter().find(is_here) {
-            return self.kill_session(entry, id, what).await;
-        }
-        let Some(server) = here else { return Err(refusal::no_such_thread(id)) };
-        let told = self.kill_on(server, id, what).await;
-        let is_unknown = |error: &ClientError| error.code == NO_SUCH_THREAD;
-        let elsewhere = holders.iter().find(|entry| entry.account == self.client.account.name);
-        match (told, elsewhere) {
-            (Ok(()), _) => Ok(self.tell_ok().await),
-            (Err(error), Some(entry)) if is_unknown(&error) => {
-                self.kill_session(entry, id, what).await
+        let Some(server) = self.server_in_sight() else { return Err(refusal::no_such_thread(id)) };
+        let connection = asked.map(|id| Connection { server, id });
+        match connection.and_then(|it| self.worker.shared.registry.holder(it)) {
+            Some(entry) => self.kill_session(&entry, id, what).await,
+            None => {
+                self.kill_on(server, id, what).await?;
+                Ok(self.tell_ok().await)
             }
-            (Err(error), _) => Err(error),
         }
     }
 

@@ -154,9 +154,10 @@ impl Session {
             self.active = now();
             let flow = self.command().await;
             self.active = now();
+            let was_large = self.command_len.max(self.input.capacity()) > KEEP;
             self.input.advance(self.command_len.min(self.input.len()));
             self.command_len = 0;
-            if self.input.is_empty() && self.input.capacity() > KEEP {
+            if self.input.is_empty() && was_large {
                 self.input = BytesMut::new();
             }
             if flow == Flow::End {

@@ -87,7 +87,11 @@ impl Session {
     /// The current schema as a server can be given it: one of another partition is not there, and
     /// the session goes to such a server only for schemas that its statements name.
     pub(super) fn schema_on(&self, server: usize) -> &[u8] {
-        let schema = self.carried.schema.as_slice();
+        self.known_on(server, &self.carried.schema)
+    }
+
+    /// A schema, or none where it is another partition's than the server's.
+    pub(super) fn known_on<'a>(&self, server: usize, schema: &'a [u8]) -> &'a [u8] {
         let homes = &self.worker.settings.homes;
         if !homes.are_several() {
             return schema;

@@ -72,12 +72,16 @@ impl Session {
             None => return Err(no_connection()),
         };
         let current = self.schema_on(server).to_vec();
+        let schema = self.carried.prepared.get(&id).map(|prepared| prepared.schema.as_slice());
+        // Of another partition's schema nothing is in a statement that belongs here.
+        let schema = self.known_on(server, schema.unwrap_or_default()).to_vec();
         let (Some(backend), Some(prepared)) = (&mut self.backend, self.carried.prepared.get(&id))
         else {
             return Err(no_connection());
         };
         let limit = self.worker.settings.connect_timeout;
-        let preparing = restore::prepare(backend, prepared, &current, self.carried.deprecate_eof);
+        let way = restore::Schemas { prepared: &schema, current: &current };
+        let preparing = restore::prepare(backend, &prepared.sql, way, self.carried.deprecate_eof);
         let ok = restore::within(limit, preparing).await?;
         backend.prepared.insert(id, ok.id);
         Ok(ok.id)

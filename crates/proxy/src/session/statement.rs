@@ -14,17 +14,17 @@ use wire::command::{self, ReplyKind};
 use wire::error::ClientError;
 use wire::reply::{ReplyEnd, ReplyTracker};
 
-use super::lost::ENDING;
+use super::lost::{ENDING, TRANSACTIONAL};
 use super::unavailable::{Unavailable, is_bad_schema};
 use super::{Flow, Session};
 use crate::Report;
 use crate::backend::connect::{self, Wanted};
-use crate::backend::restore::{restore, within};
+use crate::backend::restore::{RestoreError, restore, within};
 use crate::backend::verdict::{Verdict, verdict};
 use crate::backend::{Backend, ConnectError, Loss};
 use crate::clock::now;
 use crate::refusal;
-use crate::relay::{Presence, RelayError, Reply, Turn, relay};
+use crate::relay::{Ahead, Presence, RelayError, Reply, Turn, relay};
 
 /// A command that wants a server.
 #[derive(Clone, Copy, Debug)]
@@ -210,8 +210,15 @@ impl Session {
         }
         // Known before it is sent: an error now would answer a command that has no answer.
         let Some(id) = request.prepared else { return false };
-        self.prepare_here(id).await.is_ok()
-            && matches!(self.exchange(&request).await, Step::Done(_))
+        match self.prepare_here(id).await {
+            Ok(_) => matches!(self.exchange(&request).await, Step::Done(_)),
+            // What comes of it late would be taken for the answer to another command.
+            Err(RestoreError::Lost(loss)) => {
+                self.lose(&loss);
+                false
+            }
+            Err(RestoreError::Refused(_)) => false,
+        }
     }
 
     pub(super) fn route(&self, kind: Kind, partition: &Partition, tried: Tried) -> Decision {
@@ -304,9 +311,12 @@ impl Session {
     /// up others.
     fn presence(&self, request: &Request) -> Presence {
         let statement = request.statement;
+        let class = statement.class;
+        let plain = class.kind != Kind::Write || TRANSACTIONAL.contains(&class.because);
         let undone = self.in_transaction()
-            && !statement.effects.intersects(ENDING)
-            && statement.class.kind != Kind::Commit;
+            && plain
+            && !statement.effects.intersects(ENDING.union(Effects::UNKNOWN_FUNCTION))
+            && class.kind != Kind::Commit;
         let reads = matches!(statement.class.kind, Kind::Read | Kind::OwnRead | Kind::LockingRead)
             && !statement.effects.intersects(Effects::UNKNOWN_FUNCTION.union(Effects::SEVERAL));
         if undone || reads { Presence::Needed } else { Presence::Optional }
@@ -438,8 +448,8 @@ impl Session {
             let Some(backend) = &mut self.backend else {
                 return Err(Loss("there is no connection".to_owned()).into());
             };
-            let (client, input) = (&mut self.client.stream, &mut self.input);
-            match relay(backend, client, input, reply).await? {
+            let ahead = Ahead { input: &mut self.input, command_len: self.command_len };
+            match relay(backend, &mut self.client.stream, ahead, reply).await? {
                 Turn::Reply(end) => return Ok(end),
                 Turn::File => {
                     let sent = self.send_file().await;
