@@ -120,12 +120,18 @@ install_ed25519() {
     say "tests log in by ed25519: unpacking MariaDB's plugin into $CACHE/mariadb (4 MB to download)"
     rm -rf "$partial"
     mkdir -p "$partial"
-    (cd "$partial" && apt-get -qq -o "APT::Sandbox::User=$(id -un)" download "mariadb-server=$version") ||
+    download_server "$partial" "$version" ||
+        { may_be_root && as_root apt-get -qq update && download_server "$partial" "$version"; } ||
         fail "mariadb-server $version could not be downloaded; the output of apt-get is above"
     dpkg -x "$partial"/mariadb-server_*.deb "$partial/root"
     mkdir -p "$CACHE/mariadb/plugin"
     mv "$partial/root/usr/lib/mysql/plugin/auth_ed25519.so" "$CACHE/mariadb/plugin/"
     rm -rf "$partial"
+}
+
+# download_server FOLDER VERSION
+download_server() {
+    (cd "$1" && apt-get -qq -o "APT::Sandbox::User=$(id -un)" download "mariadb-server=$2")
 }
 
 install_haproxy() {
@@ -136,11 +142,13 @@ install_haproxy() {
 # --- MariaDB's own tests, beside the system -----------------------------------------------------
 
 # The suite belongs to one version of the server: it is fetched anew with a new one.
-suite_version() { dpkg-query -W -f '${Version}' mariadb-server-core 2>/dev/null; }
+suite_version() { dpkg-query -W -f '${Version}' mariadb-server-core 2>/dev/null || true; }
 
 has_suite() {
+    local version
+    version=$(suite_version)
     [ -n "${FAILSOFT_TEST_SUITE:-}" ] ||
-        [ "$(cat "$CACHE/mariadb-test/version" 2>/dev/null)" = "$(suite_version)" ]
+        { [ -n "$version" ] && [ "$(cat "$CACHE/mariadb-test/version" 2>/dev/null)" = "$version" ]; }
 }
 
 install_suite() {
@@ -254,7 +262,7 @@ install_mysql() {
 
 # Downloads MySQL and all it depends on, libc included, with an apt state of its own.
 download_mysql() {
-    local apt=$1 mirror
+    local apt=$1 mirror mirrors
     mkdir -p "$apt/state/lists/partial" "$apt/cache/archives/partial"
     # Its helper scripts in Perl are not needed; a status that has Perl keeps it from coming.
     cat >"$apt/status" <<EOF

@@ -9,7 +9,7 @@
     reason = "used by tests only, where a panic is the report"
 )]
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use mysql_async::Conn;
@@ -153,7 +153,6 @@ pub async fn write_until_ok(session: &mut Conn, statement: &str) -> usize {
 /// MariaDB's and MySQL's own clients, where they are installed.
 #[must_use]
 pub fn installed_clients() -> Vec<PathBuf> {
-    let cache = std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache/failsoft"));
-    let candidates = [Some("/usr/bin/mariadb".into()), cache.map(|dir| dir.join("mysql/mysql"))];
-    candidates.into_iter().flatten().filter(|path: &PathBuf| path.is_file()).collect()
+    let candidates = ["/usr/bin/mariadb".into(), testkit::cache_dir().join("mysql/mysql")];
+    candidates.into_iter().filter(|path: &PathBuf| path.is_file()).collect()
 }

@@ -135,7 +135,8 @@ pub const SETTINGS: &[Setting] = &[
         "admin.mysql",
         Kind::AddressOrOff,
         "off",
-        "Where the admin console in the MySQL protocol is served.",
+        "Where the admin console in the MySQL protocol is served. Accepted, and of no effect in this \
+         version.",
     ),
     row(
         "admin.token",
@@ -373,7 +374,12 @@ pub const SETTINGS: &[Setting] = &[
         "8h",
         "How long a client may send nothing before it is disconnected, as `wait_timeout`.",
     ),
-    row("watch", Kind::Bool, "false", "Reloads this file when it changes on disk."),
+    row(
+        "watch",
+        Kind::Bool,
+        "false",
+        "Reloads this file when it changes on disk. Accepted, and of no effect in this version.",
+    ),
     row(
         "threads",
         Kind::Whole(1, 256),
@@ -390,7 +396,8 @@ pub const SETTINGS: &[Setting] = &[
         "slow_statement",
         Kind::TimeOrOff(0, 24 * HOUR),
         "off",
-        "Logs statements that take at least this long, by digest.",
+        "Logs statements that take at least this long, by digest. Accepted, and of no effect in this \
+         version.",
     ),
     row(
         "tls.clients",

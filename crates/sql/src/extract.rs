@@ -153,6 +153,25 @@ pub fn mentions_user_variable(sql: &[u8], dialect: Dialect) -> bool {
     found
 }
 
+/// Whether a packet asks for the last insert id: `LAST_INSERT_ID`, `@@identity` and the like.
+#[must_use]
+pub fn mentions_insert_id(sql: &[u8], dialect: Dialect) -> bool {
+    let mut found = false;
+    each_statement(sql, dialect, |cursor| {
+        let mut is_system = false;
+        while !cursor.is_at_end() {
+            let token = cursor.bump();
+            let named = ["IDENTITY", "INSERT_ID"].iter().any(|word| token.is_word(word));
+            found |= token.is_word("LAST_INSERT_ID") || (is_system && named);
+            // `@@session.identity`: the name is the last of its words.
+            let scope = ["SESSION", "LOCAL"].iter().any(|word| token.is_word(word));
+            is_system =
+                token.kind == TokenKind::System || (is_system && (scope || token.is_mark(b'.')));
+        }
+    });
+    found
+}
+
 /// Whose end a `KILL` asks for; `None` if there is no `KILL` in the packet.
 #[must_use]
 pub fn kill_target(sql: &[u8], dialect: Dialect) -> Option<KillTarget> {
@@ -202,7 +221,7 @@ fn each_statement<'a>(sql: &'a [u8], dialect: Dialect, mut each: impl FnMut(&mut
 #[cfg(test)]
 mod tests {
     use super::{Assignment, KillTarget};
-    use super::{assignments, kill_target, mentions_user_variable, use_target};
+    use super::{assignments, kill_target, mentions_insert_id, mentions_user_variable, use_target};
     use crate::Dialect;
 
     const PLAIN: Dialect =
@@ -302,6 +321,21 @@ mod tests {
             ("", false),
         ] {
             assert_eq!(mentions_user_variable(sql.as_bytes(), PLAIN), expected, "{sql}");
+        }
+    }
+
+    #[test]
+    fn insert_ids_are_seen() {
+        for (sql, expected) in [
+            ("SELECT last_insert_id()", true),
+            ("INSERT INTO t VALUES (LAST_INSERT_ID (), 1)", true),
+            ("SELECT @@identity", true),
+            ("SELECT 1; SELECT @@session . insert_id", true),
+            ("SELECT @@local.last_insert_id", true),
+            ("SELECT identity FROM repository_identity WHERE note = '@@identity'", false),
+            ("SELECT @@sql_mode, identity, insert_id FROM t", false),
+        ] {
+            assert_eq!(mentions_insert_id(sql.as_bytes(), PLAIN), expected, "{sql}");
         }
     }
 

@@ -34,7 +34,8 @@ mod touched;
 
 pub use effects::Effects;
 pub use extract::{
-    Assignment, KillTarget, assignments, kill_target, mentions_user_variable, use_target,
+    Assignment, KillTarget, assignments, kill_target, mentions_insert_id, mentions_user_variable,
+    use_target,
 };
 pub use touched::{Touched, touched};
 

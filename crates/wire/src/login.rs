@@ -2,6 +2,8 @@
 //! (P: page_protocol_connection_phase_packets_protocol_handshake_response,
 //! page_protocol_com_change_user).
 
+use std::fmt;
+
 use crate::capabilities::Capabilities;
 use crate::command::CHANGE_USER;
 use crate::frame::put_packet;
@@ -58,8 +60,8 @@ impl Opening {
     }
 }
 
-/// A login.
-#[derive(Clone, Debug, Eq, PartialEq)]
+/// A login. Its answer may be a password in clear, so it is not shown.
+#[derive(Clone, Eq, PartialEq)]
 pub struct Login {
     /// The fixed part.
     pub opening: Opening,
@@ -139,8 +141,8 @@ impl Login {
     }
 }
 
-/// A `COM_CHANGE_USER`.
-#[derive(Clone, Debug, Eq, PartialEq)]
+/// A `COM_CHANGE_USER`. Its answer may be a password in clear, so it is not shown.
+#[derive(Clone, Eq, PartialEq)]
 pub struct ChangeUser {
     /// The account.
     pub user: Vec<u8>,
@@ -193,6 +195,26 @@ impl ChangeUser {
             put_lenenc_bytes(&mut payload, attributes);
         }
         put_packet(out, 0, &payload);
+    }
+}
+
+impl fmt::Debug for Login {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let user = String::from_utf8_lossy(&self.user);
+        f.debug_struct("Login")
+            .field("user", &user)
+            .field("plugin", &self.plugin)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for ChangeUser {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let user = String::from_utf8_lossy(&self.user);
+        f.debug_struct("ChangeUser")
+            .field("user", &user)
+            .field("plugin", &self.plugin)
+            .finish_non_exhaustive()
     }
 }
 

@@ -82,6 +82,7 @@ impl Session {
         };
         if let Some(lost) = &self.memory.insert_id
             && asks_for(&[b"insert_id", b"identity"])
+            && sql::mentions_insert_id(text, self.dialect())
         {
             return Some((lost.clone(), "its LAST_INSERT_ID()"));
         }
