@@ -12,10 +12,10 @@
 mod raw;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use failsoft_tests::{PATIENCE, outcome};
+use failsoft_tests::{PATIENCE, installed_clients, outcome};
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, SslOpts};
 use raw::CALM;
@@ -172,15 +172,13 @@ async fn clients_verify_failsoft() {
 
 /// MariaDB's and MySQL's own clients, where they are installed, over one version only.
 fn command_line_clients(port: u16, version: &str) {
-    let cache = Path::new(&std::env::var_os("HOME").expect("a home")).join(".cache/failsoft");
-    let clients = [PathBuf::from("/usr/bin/mariadb"), cache.join("mysql/mysql")];
-    for client in clients.iter().filter(|client| client.is_file()) {
+    for client in installed_clients() {
         let is_mysql = client.ends_with("mysql/mysql");
         let required: &[&str] = match is_mysql {
             true => &["--ssl-mode=REQUIRED", "--commands"],
             false => &["--ssl", "--skip-ssl-verify-server-cert"],
         };
-        let output = Command::new(client)
+        let output = Command::new(&client)
             .args(["--no-defaults", "-h127.0.0.1", "-uapp", "-papp-pass"])
             .args(required)
             .args([format!("-P{port}"), format!("--tls-version={version}")])

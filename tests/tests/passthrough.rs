@@ -11,10 +11,9 @@
 
 mod raw;
 
-use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use failsoft_tests::outcome;
+use failsoft_tests::{installed_clients, outcome};
 use mysql_async::{ChangeUserOpts, Conn, SslOpts};
 use raw::{CALM, Handmade, Wire, native, sha2};
 use testkit::{Failsoft, Flavor, Login, Pair, ROOT, RawClient, conn, execute, flavors, query_one};
@@ -217,9 +216,7 @@ async fn without_any_server() {
 
 /// MariaDB's and MySQL's own clients, where they are installed.
 fn command_line_clients(port: u16) {
-    let cache = Path::new(&std::env::var_os("HOME").expect("a home")).join(".cache/failsoft");
-    let clients = [PathBuf::from("/usr/bin/mariadb"), cache.join("mysql/mysql")];
-    for client in clients.iter().filter(|client| client.is_file()) {
+    for client in installed_clients() {
         let choices: [&[&str]; 2] = match client.ends_with("mysql/mysql") {
             true => [&["--ssl-mode=REQUIRED"], &["--ssl-mode=DISABLED", "--get-server-public-key"]],
             false => [&["--ssl", "--skip-ssl-verify-server-cert"], &["--skip-ssl"]],
@@ -228,7 +225,7 @@ fn command_line_clients(port: u16) {
             for (pass, expected) in
                 [("second-pass", "in as second@"), ("unfit", "ERROR 1045 (28000)")]
             {
-                let output = Command::new(client)
+                let output = Command::new(&client)
                     .args(["--no-defaults", "-h127.0.0.1", "-usecond", "--batch"])
                     .args(arguments)
                     .args([format!("-P{port}"), format!("-p{pass}")])

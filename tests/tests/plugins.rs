@@ -11,7 +11,7 @@
 
 mod raw;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use failsoft_tests::outcome;
@@ -31,12 +31,11 @@ const SIGNER_PASS: &str = "s\u{e4}gner'pass";
 /// What a MariaDB server is started with for it to know ed25519. Its plugin is where Debian's
 /// package has it, or where `scripts/setup.sh` unpacked it.
 fn with_ed25519() -> Vec<String> {
-    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let home = || Path::new(&set("HOME").expect("a home")).join(".cache/failsoft");
-    let folder = set("FAILSOFT_CACHE").unwrap_or_else(home).join("mariadb/plugin");
+    let folder = testkit::cache_dir().join("mariadb/plugin");
     let unpacked = folder.join("auth_ed25519.so").is_file();
-    let own = (unpacked && set("FAILSOFT_TEST_MARIADBD").is_none())
-        .then(|| format!("--plugin-dir={}", folder.display()));
+    let is_given =
+        std::env::var_os("FAILSOFT_TEST_MARIADBD").is_some_and(|value| !value.is_empty());
+    let own = (unpacked && !is_given).then(|| format!("--plugin-dir={}", folder.display()));
     own.into_iter().chain(["--plugin-load-add=auth_ed25519".to_owned()]).collect()
 }
 
@@ -221,8 +220,7 @@ async fn clients_with_tls_may_show_their_password() {
 
 /// What MySQL's own client prints, where it is installed.
 fn mysql_client(port: u16, plugin: &str, pass: &str) -> Option<String> {
-    let home = std::env::var_os("HOME").expect("a home");
-    let client = Path::new(&home).join(".cache/failsoft/mysql/mysql");
+    let client = testkit::cache_dir().join("mysql/mysql");
     if !client.is_file() {
         println!("skipped: no {}", client.display());
         return None;
