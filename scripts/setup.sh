@@ -3,11 +3,15 @@
 #
 #   scripts/setup.sh demo    cargo, and one MariaDB or MySQL server
 #   scripts/setup.sh test    cargo, MariaDB with its ed25519 plugin and its own tests, Oracle MySQL,
-#                            haproxy; where a docker engine answers, docker-compose and debootstrap
-#   scripts/setup.sh drivers the same; PHP, Perl, Ruby and Python with their drivers, and programs
-#                            that dump
+#                            haproxy, iproute2 and nftables; where a docker engine answers,
+#                            docker-compose and debootstrap
+#   scripts/setup.sh bench   the same, and MySQL Router, unpacked as MySQL is
+#   scripts/setup.sh guard   cargo, MariaDB and valgrind
+#   scripts/setup.sh drivers the same as for test; PHP, Perl, Ruby and Python with their drivers, programs that
+#                            dump, valgrind, and cargo-deny, built from source: all that make test
+#                            needs
 #   scripts/setup.sh all-drivers
-#                            the same, and Go and Java with their drivers (0.8 GB)
+#                            the same, Go and Java with their drivers (0.8 GB), and sqlx of Rust
 #
 # Packages come from the system's own apt sources. No service is started or enabled: the demo and
 # the tests run private servers. MySQL, which Debian has in unstable only, is unpacked into
@@ -17,7 +21,7 @@
 set -euo pipefail
 
 CACHE=${FAILSOFT_CACHE:-${HOME:?HOME is not set; set FAILSOFT_CACHE}/.cache/failsoft}
-PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
+PATH=$PATH:${CARGO_HOME:-${HOME:-}/.cargo}/bin:/usr/local/sbin:/usr/sbin:/sbin
 KEYRING=/usr/share/keyrings/debian-archive-keyring.gpg
 # Of MySQL's programs, those that tests may use; the others would be 130 MB.
 KEEP_PROGRAMS='mysql mysqladmin mysqlbinlog mysqldump mysqlslap'
@@ -60,6 +64,9 @@ plugins_of_mariadb() {
     mariadbd --no-defaults --help --verbose 2>/dev/null | awk '$1 == "plugin-dir" { print $2 }'
 }
 
+# What a network of the tests' own is made with.
+has_network() { has ip && has nft && has unshare && has nsenter; }
+
 has_compose() { has docker-compose || docker compose version >/dev/null 2>&1; }
 
 docker_answers() { has docker && timeout 5 docker info >/dev/null 2>&1; }
@@ -74,15 +81,21 @@ may_be_root() { [ "$(id -u)" = 0 ] || { has sudo && sudo -n true 2>/dev/null; };
 
 # Installs packages, the first argument being the reason.
 install() {
-    local reason=$1
+    local reason=$1 log status=0
     shift
     has apt-get || fail "$reason" "there is no apt-get here: install the equivalents of: $*"
     may_be_root || fail "$reason" "this needs root; run: sudo apt-get install --no-install-recommends $*"
     say "$reason: installing $* with apt-get"
     as_root apt-get -qq update || say 'apt-get update failed; trying with what is known'
     refuse_removals "$@"
+    # Java's packages cannot be configured where an image was made without manual pages.
+    [ -d /usr/share/man/man1 ] || as_root mkdir -p /usr/share/man/man1
+    log=$(mktemp)
     without_services as_root env DEBIAN_FRONTEND=noninteractive \
-        apt-get -qq install -y --no-install-recommends "$@" >/dev/null
+        apt-get -qq install -y --no-install-recommends "$@" >"$log" 2>&1 || status=$?
+    [ "$status" = 0 ] || tail -n 40 "$log" >&2
+    rm -f "$log"
+    return "$status"
 }
 
 # A machine's own MySQL and MariaDB packages may exclude each other: never trade one for the other.
@@ -137,6 +150,12 @@ download_server() {
 install_haproxy() {
     install 'benchmarks compare with HAProxy' haproxy
     if has systemctl; then as_root systemctl --quiet disable haproxy 2>/dev/null || true; fi
+}
+
+# It asks crates.io for no more than Cargo.lock does; its checks of advisories are not among the tests.
+install_deny() {
+    say 'dependencies are checked: building cargo-deny with cargo install (some minutes, once)'
+    cargo install --quiet --locked cargo-deny
 }
 
 # --- MariaDB's own tests, beside the system -----------------------------------------------------
@@ -235,6 +254,14 @@ install_drivers() {
 install_heavy_drivers() {
     install_packages 'tests run drivers of Go and Java' \
         golang-go golang-github-go-sql-driver-mysql-dev default-jdk-headless libmariadb-java
+    fetch_sqlx
+}
+
+fetch_sqlx() {
+    local fetch=(cargo fetch --quiet --locked --manifest-path "$HERE/tests/drivers/sqlx/Cargo.toml")
+    if "${fetch[@]}" --offline 2>/dev/null; then return; fi
+    say 'tests run sqlx: fetching it with cargo (10 MB to download)'
+    "${fetch[@]}"
 }
 
 # --- MySQL, beside the system -------------------------------------------------------------------
@@ -251,8 +278,9 @@ install_mysql() {
     flock 9
     if has_launcher; then return; fi
     rm -rf "$CACHE/mysql.partial"
-    download_mysql "$CACHE/mysql.partial/apt"
-    unpack_mysql "$CACHE/mysql.partial/apt" "$CACHE/mysql.partial/root"
+    download_unstable "$CACHE/mysql.partial/apt" mysql-server-core mysql-client-core
+    unpack_unstable "$CACHE/mysql.partial/apt" "$CACHE/mysql.partial/root"
+    keep_programs "$CACHE/mysql.partial/root"
     write_launchers "$CACHE/mysql.partial"
     rm -rf "$CACHE/mysql.partial/apt" "$CACHE/mysql"
     mv "$CACHE/mysql.partial" "$CACHE/mysql"
@@ -260,9 +288,11 @@ install_mysql() {
     say "$("$CACHE/mysql/mysqld" --version)"
 }
 
-# Downloads MySQL and all it depends on, libc included, with an apt state of its own.
-download_mysql() {
+# download_unstable FOLDER PACKAGE…: downloads packages of Debian unstable and all they depend on, libc
+# included, with an apt state of its own.
+download_unstable() {
     local apt=$1 mirror mirrors
+    shift
     mkdir -p "$apt/state/lists/partial" "$apt/cache/archives/partial"
     # Its helper scripts in Perl are not needed; a status that has Perl keeps it from coming.
     cat >"$apt/status" <<EOF
@@ -292,13 +322,12 @@ EOF
         "name one: FAILSOFT_MIRROR=http://HOST/debian"
     for mirror in $mirrors; do
         echo "deb [signed-by=$KEYRING] $mirror sid main" >"$apt/sources.list"
-        if private_apt "$apt" update && private_apt "$apt" install -y --download-only \
-            mysql-server-core mysql-client-core; then
+        if private_apt "$apt" update && private_apt "$apt" install -y --download-only "$@"; then
             return
         fi
-        say "could not get MySQL from $mirror"
+        say "could not get $* from $mirror"
     done
-    fail 'MySQL could not be downloaded; the output of apt-get is above'
+    fail "$* could not be downloaded; the output of apt-get is above"
 }
 
 private_apt() {
@@ -318,13 +347,17 @@ system_mirror() {
 }
 
 # Unpacks the packages; no script of theirs is run.
-unpack_mysql() {
-    local apt=$1 root=$2 package program
+unpack_unstable() {
+    local apt=$1 root=$2 package
     mkdir -p "$root"
     for package in "$apt"/cache/archives/*.deb; do
         dpkg -x "$package" "$root"
     done
     rm -rf "$root"/usr/share/{doc,man,lintian,locale,perl5,bash-completion,bug,i18n}
+}
+
+keep_programs() {
+    local root=$1 program
     for program in "$root"/usr/bin/*; do
         case " $KEEP_PROGRAMS " in
             *" ${program##*/} "*) ;;
@@ -337,13 +370,19 @@ unpack_mysql() {
 # needs no chroot and a signal to its process id reaches it.
 write_launchers() {
     local folder=$1 loader program
-    loader=$(cd "$folder" && find root/usr/lib -name 'ld-linux*.so.*' | head -n 1)
-    [ -n "$loader" ] || fail 'the C library that was unpacked has no loader'
+    loader=$(loader_in "$folder")
     # shellcheck disable=SC2016 # the launcher expands it
     launcher "$folder/mysqld" "$loader" usr/sbin/mysqld ' --basedir="$here/root/usr"'
     for program in $KEEP_PROGRAMS; do
         launcher "$folder/$program" "$loader" "usr/bin/$program" ''
     done
+}
+
+loader_in() {
+    local loader
+    loader=$(cd "$1" && find root/usr/lib -name 'ld-linux*.so.*' | head -n 1)
+    [ -n "$loader" ] || fail 'the C library that was unpacked has no loader'
+    printf '%s\n' "$loader"
 }
 
 # launcher FILE LOADER PROGRAM LAST-ARGUMENT: options such as --no-defaults have to stay first.
@@ -356,11 +395,34 @@ EOF
     chmod 755 "$1"
 }
 
+# --- MySQL Router, beside the system ---------------------------------------------------------------
+
+has_router() { has mysqlrouter || "$CACHE/router/mysqlrouter" --version >/dev/null 2>&1; }
+
+install_router() {
+    local partial=$CACHE/router.partial loader
+    say "benchmarks compare with MySQL Router, which is in Debian unstable: unpacking it into $CACHE/router (30 MB to download, 95 MB on disk)"
+    mkdir -p "$CACHE"
+    rm -rf "$partial"
+    download_unstable "$partial/apt" mysql-router
+    unpack_unstable "$partial/apt" "$partial/root"
+    loader=$(loader_in "$partial")
+    cat >"$partial/mysqlrouter" <<EOF
+#!/bin/sh
+here=\$(CDPATH='' cd -- "\$(dirname -- "\$0")" && pwd)
+libraries=\$here/${loader%/*}:\$here/root/usr/lib/mysql-router
+exec "\$here/$loader" --library-path "\$libraries" "\$here/root/usr/bin/mysqlrouter" "\$@"
+EOF
+    chmod 755 "$partial/mysqlrouter"
+    rm -rf "$partial/apt" "$CACHE/router"
+    mv "$partial" "$CACHE/router"
+    has_router || fail "MySQL Router does not run: $("$CACHE/router/mysqlrouter" --version 2>&1)"
+}
+
 # --- what to do ---------------------------------------------------------------------------------
 
 need_cargo() {
-    has cargo || [ -x "${CARGO_HOME:-${HOME:-}/.cargo}/bin/cargo" ] ||
-        fail 'cargo is missing: install Rust with rustup, see https://rustup.rs'
+    has cargo || fail 'cargo is missing: install Rust with rustup, see https://rustup.rs'
 }
 
 setup_demo() {
@@ -375,14 +437,29 @@ setup_test() {
     has_suite || install_suite
     has_mysql || install_mysql
     has haproxy || install_haproxy
+    has_network || install_packages 'tests break the cables of a network of their own' \
+        iproute2 nftables util-linux
     if ! { has_compose && has debootstrap; } && docker_answers; then
         has_compose || install 'tests start docker-compose.yml' docker-compose
         has debootstrap || install 'images are built from a base made here where none can be pulled' debootstrap
     fi
 }
 
+setup_bench() {
+    setup_test
+    has_router || install_router
+}
+
+setup_guard() {
+    need_cargo
+    has_mariadb || install_mariadb 'instructions are counted with MariaDB behind failsoft'
+    has valgrind || install 'instructions are counted' valgrind
+}
+
 setup_drivers() {
     setup_test
+    setup_guard
+    has cargo-deny || install_deny
     install_drivers
 }
 
@@ -394,7 +471,9 @@ setup_all_drivers() {
 case ${1:-} in
     demo) setup_demo ;;
     test) setup_test ;;
+    bench) setup_bench ;;
+    guard) setup_guard ;;
     drivers) setup_drivers ;;
     all-drivers) setup_all_drivers ;;
-    *) fail 'usage: scripts/setup.sh demo|test|drivers|all-drivers' ;;
+    *) fail 'usage: scripts/setup.sh demo|test|bench|guard|drivers|all-drivers' ;;
 esac

@@ -1,4 +1,4 @@
-//! One round: connections that stay open and select without a pause, measured from outside.
+//! One round: so many clients do the same thing without a pause, measured from outside.
 #![allow(clippy::disallowed_methods, reason = "measuring is reading the clock")]
 
 use std::sync::Arc;
@@ -15,14 +15,37 @@ use crate::procstat;
 /// How long the load runs before it is measured.
 const WARM_UP: Duration = Duration::from_millis(300);
 
+/// What clients do.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Load {
+    /// Point selects in text, over connections that stay open.
+    Select,
+    /// The same as prepared statements.
+    Prepared,
+    /// To connect, select once and leave, as a page in PHP does.
+    Visit,
+}
+
+impl Load {
+    /// The load in the table.
+    pub(crate) const fn words(self) -> &'static str {
+        match self {
+            Self::Select => "select",
+            Self::Prepared => "prepared select",
+            Self::Visit => "connect, select, quit",
+        }
+    }
+}
+
 /// What one round showed.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct Sample {
-    /// Statements answered per second.
+    /// Statements answered, or visits made, per second.
     pub(crate) per_second: f64,
-    /// Half of the statements took at most this long, in microseconds.
+    /// Half of them took at most this long, in microseconds.
     pub(crate) median_us: f64,
-    /// Processor time of the proxy per statement, in microseconds; `None` without a proxy.
+    /// Processor time of the proxy for each, in microseconds; `None` without a proxy.
     pub(crate) cpu_us: Option<f64>,
 }
 
@@ -43,6 +66,7 @@ struct Plan {
 
 /// Runs one round against a loopback port; `pid` is the proxy's, if there is one.
 pub(crate) async fn measure(
+    load: Load,
     port: u16,
     pid: Option<u32>,
     connections: usize,
@@ -50,13 +74,24 @@ pub(crate) async fn measure(
 ) -> anyhow::Result<Sample> {
     let mut clients = Vec::with_capacity(connections);
     for seed in 1..=connections {
-        clients.push(Client::connect(port, u64::try_from(seed)?).await?);
+        let mut client = Client::connect(port, u64::try_from(seed)?).await?;
+        if load == Load::Prepared {
+            client.prepare().await?;
+        }
+        clients.push(client);
     }
     let from = Instant::now() + WARM_UP;
     let plan = Arc::new(Plan { from, until: from + length, statements: AtomicU64::new(0) });
     let mut tasks = JoinSet::new();
-    for client in clients {
-        tasks.spawn(select(client, Arc::clone(&plan)));
+    for (client, seed) in clients.into_iter().zip(1..) {
+        let plan = Arc::clone(&plan);
+        match load {
+            Load::Select | Load::Prepared => drop(tasks.spawn(select(client, plan))),
+            Load::Visit => {
+                client.quit().await?;
+                tasks.spawn(visit(port, seed, plan));
+            }
+        }
     }
     let first = read_at(plan.from, &plan, pid).await?;
     let last = read_at(plan.until, &plan, pid).await?;
@@ -79,6 +114,24 @@ async fn select(mut client: Client, plan: Arc<Plan>) -> anyhow::Result<Vec<Durat
             latencies.push(after - before);
         }
         before = after;
+    }
+    Ok(latencies)
+}
+
+/// Connects, selects and leaves until the plan ends.
+async fn visit(port: u16, mut seed: u64, plan: Arc<Plan>) -> anyhow::Result<Vec<Duration>> {
+    let mut latencies = Vec::new();
+    let mut before = Instant::now();
+    while before < plan.until {
+        let mut client = Client::connect(port, seed).await?;
+        client.point_select().await?;
+        client.quit().await?;
+        let after = Instant::now();
+        plan.statements.fetch_add(1, Ordering::Relaxed);
+        if before >= plan.from {
+            latencies.push(after - before);
+        }
+        (before, seed) = (after, seed + 1000);
     }
     Ok(latencies)
 }

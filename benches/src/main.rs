@@ -5,12 +5,16 @@
 //! of the rounds.
 //!
 //! ```text
-//! options ─▶ peers::start ─▶ for connections { for rounds { for peers { load::measure } } } ─▶ report
+//! options ─▶ peers::start ─▶ for loads and connections { for rounds { for peers { load::measure } } } ─▶ report
 //! ```
+//!
+//! Or it counts instructions, see [`instructions`].
 //!
 //! A new peer is a row of [`peers::KINDS`], a new number a row of [`report::METRICS`].
 
 mod client;
+mod idle;
+mod instructions;
 mod load;
 mod options;
 mod peers;
@@ -18,24 +22,40 @@ mod procstat;
 mod report;
 
 use std::path::Path;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Parser as _;
 use testkit::{Flavor, Server};
 
-use crate::load::Sample;
+use crate::load::{Load, Sample};
 use crate::options::Options;
 use crate::peers::Peer;
 use crate::report::{Report, Row};
 
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> anyhow::Result<()> {
-    let options = Options::parse();
+async fn main() -> ExitCode {
+    match run(Options::parse()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            progress(&format!("{error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(options: Options) -> anyhow::Result<()> {
     let server = server().await?;
+    if let Some(file) = &options.guard {
+        let failsoft = peers::failsoft_program(&options)?;
+        print(&instructions::guard(&server, &failsoft, file, options.update).await?);
+        return Ok(());
+    }
     let peers = peers::start(&server, &options).await?;
     let rows = measure_all(&peers, &options).await?;
-    let report = Report::new(&server, &peers, &options, rows);
+    let idle = measure_idle(&peers, options.idle).await?;
+    let report = Report::new(&server, &peers, &options, rows, idle);
     print(&report.to_markdown());
     match &options.json {
         Some(path) => write(path, &report),
@@ -45,7 +65,9 @@ async fn main() -> anyhow::Result<()> {
 
 /// A private server with the table that is read.
 async fn server() -> anyhow::Result<Server> {
-    let extra = ["--skip-log-bin", "--innodb-buffer-pool-size=128M"].map(str::to_owned).to_vec();
+    let extra = ["--skip-log-bin", "--innodb-buffer-pool-size=128M", "--max-connections=5000"]
+        .map(str::to_owned)
+        .to_vec();
     let server =
         Server::start(Flavor::MariaDb, testkit::Options { extra, ..testkit::Options::default() })
             .await
@@ -59,25 +81,46 @@ async fn server() -> anyhow::Result<Server> {
 
 async fn measure_all(peers: &[Peer], options: &Options) -> anyhow::Result<Vec<Row>> {
     let mut rows = Vec::new();
-    for &connections in &options.connections {
+    let numbers = || options.connections.iter().copied();
+    let all = options.loads.iter().flat_map(|&load| numbers().map(move |number| (load, number)));
+    for (load, connections) in all {
         let mut samples = vec![Vec::new(); peers.len()];
         for round in 0..options.rounds.get() {
-            progress(&format!("{connections} connections, round {}", round + 1));
+            let what = load.words();
+            progress(&format!("{what}, {connections} connections, round {}", round + 1));
             // Each round begins with another peer: going first is no advantage in the end.
             let mut order: Vec<_> = peers.iter().zip(&mut samples).collect();
             order.rotate_left(round % peers.len().max(1));
             for (peer, taken) in order {
-                taken.push(measure(peer, connections.get(), options).await?);
+                taken.push(measure(load, peer, connections.get(), options).await?);
             }
         }
-        rows.push(Row::new(connections.get(), samples));
+        rows.push(Row::new(load, connections.get(), samples));
     }
     Ok(rows)
 }
 
-async fn measure(peer: &Peer, connections: usize, options: &Options) -> anyhow::Result<Sample> {
+/// The memory for each idle client, by peer.
+async fn measure_idle(peers: &[Peer], clients: u64) -> anyhow::Result<Vec<Option<f64>>> {
+    let mut all = Vec::new();
+    for peer in peers {
+        let measured = match clients {
+            0 => None,
+            _ => idle::measure(peer, clients).await.with_context(|| peer.name())?,
+        };
+        all.push(measured);
+    }
+    Ok(all)
+}
+
+async fn measure(
+    load: Load,
+    peer: &Peer,
+    connections: usize,
+    options: &Options,
+) -> anyhow::Result<Sample> {
     let seconds = Duration::from_secs_f64(options.seconds);
-    load::measure(peer.port(), peer.pid(), connections, seconds)
+    load::measure(load, peer.port(), peer.pid(), connections, seconds)
         .await
         .with_context(|| format!("{} with {connections} connections", peer.name()))
 }

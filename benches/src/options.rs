@@ -5,7 +5,9 @@ use std::path::PathBuf;
 
 use clap::Parser;
 
-/// Measures point selects through failsoft and HAProxy and directly, interleaved.
+use crate::load::Load;
+
+/// Measures what clients do through failsoft and its peers and directly, interleaved.
 #[derive(Clone, Debug, Parser)]
 pub(crate) struct Options {
     /// How many rounds each peer gets at each number of connections; the median counts
@@ -14,9 +16,15 @@ pub(crate) struct Options {
     /// How long a round is measured, after a warm-up
     #[arg(long, default_value = "2", value_parser = seconds)]
     pub(crate) seconds: f64,
+    /// What clients do
+    #[arg(long, value_delimiter = ',', value_enum, default_value = "select,prepared,visit")]
+    pub(crate) loads: Vec<Load>,
     /// Numbers of connections, each measured on its own
     #[arg(long, value_delimiter = ',', default_value = "1,16,64")]
     pub(crate) connections: Vec<NonZeroUsize>,
+    /// Clients whose memory is measured while they do nothing; 0 for none
+    #[arg(long, default_value = "2000")]
+    pub(crate) idle: u64,
     /// Threads of each proxy; the number of processors if not given
     #[arg(long)]
     pub(crate) threads: Option<NonZeroUsize>,
@@ -26,6 +34,18 @@ pub(crate) struct Options {
     /// The HAProxy to compare with
     #[arg(long, value_name = "FILE", default_value = "haproxy")]
     pub(crate) haproxy: PathBuf,
+    /// The MySQL Router to compare with; left out where it is not there
+    #[arg(long, value_name = "FILE")]
+    pub(crate) router: Option<PathBuf>,
+    /// The ProxySQL to compare with, if there is one
+    #[arg(long, value_name = "FILE", env = "PROXYSQL")]
+    pub(crate) proxysql: Option<PathBuf>,
+    /// Count instructions instead, and compare with this file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) guard: Option<PathBuf>,
+    /// Write that file anew
+    #[arg(long, requires = "guard")]
+    pub(crate) update: bool,
     /// Also writes every round's numbers to this file
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
@@ -56,7 +76,9 @@ mod tests {
         let options = parse("bench --rounds 3 --connections 2,8 --seconds 0.5").unwrap();
         assert_eq!(options.connections.iter().map(|n| n.get()).collect::<Vec<_>>(), [2, 8]);
         assert_eq!((options.rounds.get(), options.seconds), (3, 0.5));
-        for wrong in ["--rounds 0", "--connections 0", "--seconds 0", "--seconds NaN"] {
+        assert_eq!(options.loads, [Load::Select, Load::Prepared, Load::Visit]);
+        for wrong in ["--rounds 0", "--connections 0", "--seconds 0", "--seconds NaN", "--loads x"]
+        {
             assert!(parse(&format!("bench {wrong}")).is_err(), "{wrong}");
         }
     }

@@ -30,6 +30,8 @@ pub(crate) struct Kind {
 enum Start {
     Direct,
     Haproxy,
+    Router,
+    ProxySql,
     Failsoft,
 }
 
@@ -37,6 +39,8 @@ enum Start {
 pub(crate) const KINDS: &[Kind] = &[
     Kind { name: DIRECT, start: Start::Direct },
     Kind { name: FLOOR, start: Start::Haproxy },
+    Kind { name: "Router", start: Start::Router },
+    Kind { name: "ProxySQL", start: Start::ProxySql },
     Kind { name: OURS, start: Start::Failsoft },
 ];
 /// No proxy at all: what latencies are compared with.
@@ -59,7 +63,7 @@ enum Running {
     Nothing,
     Failsoft(Box<Failsoft>),
     // The process first: it must be gone before its folder.
-    Haproxy { process: Process, _folder: TempDir, _lease: Lease },
+    Other { process: Process, _folder: TempDir, _leases: Vec<Lease> },
 }
 
 /// Starts all of them in front of one server.
@@ -67,11 +71,13 @@ pub(crate) async fn start(server: &Server, options: &Options) -> anyhow::Result<
     let mut peers = Vec::with_capacity(KINDS.len());
     for kind in KINDS {
         let peer = match kind.start {
-            Start::Direct => direct(kind.name, server),
-            Start::Haproxy => haproxy(kind.name, server, options).await?,
-            Start::Failsoft => failsoft(kind.name, server, options).await?,
+            Start::Direct => Some(direct(kind.name, server)),
+            Start::Haproxy => Some(haproxy(kind.name, server, options).await?),
+            Start::Router => router(kind.name, server, options).await?,
+            Start::ProxySql => proxysql(kind.name, server, options).await?,
+            Start::Failsoft => Some(failsoft(kind.name, server, options).await?),
         };
-        peers.push(peer);
+        peers.extend(peer);
     }
     Ok(peers)
 }
@@ -97,7 +103,7 @@ impl Peer {
         match &self.running {
             Running::Nothing => None,
             Running::Failsoft(failsoft) => Some(failsoft.pid()),
-            Running::Haproxy { process, .. } => Some(process.pid()),
+            Running::Other { process, .. } => Some(process.pid()),
         }
     }
 }
@@ -108,15 +114,13 @@ fn direct(name: &'static str, server: &Server) -> Peer {
 }
 
 async fn failsoft(name: &'static str, server: &Server, options: &Options) -> anyhow::Result<Peer> {
-    let program = match &options.failsoft {
-        Some(path) => path.clone(),
-        None => beside_us().context("where is failsoft?")?,
-    };
+    let program = failsoft_program(options)?;
     let version = version(&program, "--version").context(
         "failsoft is not there; `cargo build --release -p failsoft -p failsoft-bench` builds both",
     )?;
     let running = Failsoft::config(&[("master", server.port())])
         .with("health: {interval: 3s}")
+        .with("pool: {mode: session}")
         .with(&format!("threads: {}", options.threads()))
         .program(program)
         .try_start()
@@ -129,24 +133,88 @@ async fn haproxy(name: &'static str, server: &Server, options: &Options) -> anyh
     let version = version(&options.haproxy, "-v")
         .context("HAProxy is not there; scripts/setup.sh installs it")?;
     let lease = Lease::any()?;
-    let folder = tempfile::Builder::new().prefix("failsoft-bench-").tempdir()?;
-    let file = folder.path().join("haproxy.cfg");
-    fs::write(&file, haproxy_config(lease.port(), server.port(), options.threads()))?;
+    let config = haproxy_config(lease.port(), server.port(), options.threads());
     // In the foreground, as one process.
-    let command = [options.haproxy.clone().into(), "-db".into(), "-f".into(), file.into()];
-    let process = launch(&command, folder.path(), lease.port()).await?;
-    let port = lease.port();
-    Ok(Peer {
-        name,
-        version,
-        port,
-        running: Running::Haproxy { process, _folder: folder, _lease: lease },
-    })
+    let arguments = ["-db", "-f"].map(OsString::from);
+    start_other(name, version, &options.haproxy, &arguments, &config, vec![lease]).await
+}
+
+/// MySQL Router, which passes TLS and logins through as they are; none where it is not installed.
+async fn router(
+    name: &'static str,
+    server: &Server,
+    options: &Options,
+) -> anyhow::Result<Option<Peer>> {
+    let folder = testkit::cache_dir().join("router");
+    let unpacked = options.router.is_none();
+    let program = options.router.clone().unwrap_or_else(|| folder.join("mysqlrouter"));
+    let Ok(version) = version(&program, "--version") else { return Ok(None) };
+    // One that is installed knows where its parts are.
+    let plugins = folder.join("root/usr/lib/mysqlrouter/plugin");
+    let parts = match unpacked {
+        true => format!("plugin_folder = {}\n", plugins.display()),
+        false => String::new(),
+    };
+    let lease = Lease::any()?;
+    let (listen, to, threads) = (lease.port(), server.port(), options.threads());
+    let config = format!(
+        "[DEFAULT]\nmax_total_connections = 6000\n{parts}[logger]\nlevel = WARNING\nsinks = consolelog\n[io]\nthreads = {threads}\n\
+         [routing:all]\nbind_address = 127.0.0.1\nbind_port = {listen}\n\
+         destinations = 127.0.0.1:{to}\nrouting_strategy = first-available\nprotocol = classic\n\
+         client_ssl_mode = PASSTHROUGH\nserver_ssl_mode = AS_CLIENT\nmax_connect_errors = 4294967295\nmax_connections = 5000\n"
+    );
+    let arguments = ["-c"].map(OsString::from);
+    start_other(name, version, &program, &arguments, &config, vec![lease]).await.map(Some)
+}
+
+/// ProxySQL, where one is named: it is in no registry that this project installs from.
+async fn proxysql(
+    name: &'static str,
+    server: &Server,
+    options: &Options,
+) -> anyhow::Result<Option<Peer>> {
+    let Some(program) = &options.proxysql else { return Ok(None) };
+    let version = version(program, "--version").context("PROXYSQL is no ProxySQL")?;
+    let (lease, admin) = (Lease::any()?, Lease::any()?);
+    let (user, pass) = (testkit::APP.user, testkit::APP.pass);
+    let config = format!(
+        "datadir=\".\"\nadmin_variables={{mysql_ifaces=\"127.0.0.1:{}\"}}\n\
+         mysql_variables={{threads={} interfaces=\"127.0.0.1:{}\" monitor_enabled=false}}\n\
+         mysql_servers=({{address=\"127.0.0.1\" port={} hostgroup=0}})\n\
+         mysql_users=({{username=\"{user}\" password=\"{pass}\" default_hostgroup=0}})\n",
+        admin.port(),
+        options.threads(),
+        lease.port(),
+        server.port(),
+    );
+    let arguments = ["-f", "--initial", "-c"].map(OsString::from);
+    start_other(name, version, program, &arguments, &config, vec![lease, admin]).await.map(Some)
+}
+
+/// Starts a peer that takes its file as the last of its arguments and listens on the first lease.
+async fn start_other(
+    name: &'static str,
+    version: String,
+    program: &Path,
+    arguments: &[OsString],
+    config: &str,
+    leases: Vec<Lease>,
+) -> anyhow::Result<Peer> {
+    let folder = tempfile::Builder::new().prefix("failsoft-bench-").tempdir()?;
+    let file = folder.path().join("config");
+    fs::write(&file, config)?;
+    let port = leases.first().context("a port to listen on")?.port();
+    let mut command = vec![program.as_os_str().to_owned()];
+    command.extend(arguments.iter().cloned());
+    command.push(file.into());
+    let process = launch(&command, folder.path(), port).await?;
+    let running = Running::Other { process, _folder: folder, _leases: leases };
+    Ok(Peer { name, version, port, running })
 }
 
 fn haproxy_config(listen: u16, server: u16, threads: usize) -> String {
     format!(
-        "global\n  nbthread {threads}\n  maxconn 1024\n\
+        "global\n  nbthread {threads}\n  maxconn 5000\n\
          defaults\n  mode tcp\n  timeout connect 5s\n  timeout client 1h\n  timeout server 1h\n\
          listen mysql\n  bind 127.0.0.1:{listen}\n  server master 127.0.0.1:{server}\n"
     )
@@ -163,6 +231,14 @@ async fn launch(command: &[OsString], folder: &Path, port: u16) -> anyhow::Resul
         sleep(PAUSE).await;
     }
     Ok(process)
+}
+
+/// The failsoft that is measured.
+pub(crate) fn failsoft_program(options: &Options) -> anyhow::Result<PathBuf> {
+    match &options.failsoft {
+        Some(path) => Ok(path.clone()),
+        None => beside_us().context("where is failsoft?"),
+    }
 }
 
 /// The failsoft of the same build.

@@ -1,4 +1,4 @@
-//! The processor time of a process, from /proc.
+//! The processor time and the memory of a process, from /proc.
 
 use std::fs;
 use std::time::Duration;
@@ -24,6 +24,18 @@ fn parse(stat: &str) -> Option<Duration> {
     Some(TICK * user.checked_add(system)?)
 }
 
+/// The memory that a process has, in KiB (proc(5), VmRSS).
+pub(crate) fn resident(pid: u32) -> anyhow::Result<u64> {
+    let path = format!("/proc/{pid}/status");
+    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+    parse_resident(&text).with_context(|| format!("{path} has no VmRSS"))
+}
+
+fn parse_resident(status: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    line.trim().strip_suffix(" kB")?.parse().ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -37,6 +49,14 @@ mod tests {
         for wrong in ["", "42 (x)", "42 (x) S 1 2", "42 (x) S 1 2 3 4 5 6 7 8 9 0 a b c d e f"] {
             assert_eq!(parse(wrong), None, "{wrong}");
         }
+    }
+
+    #[test]
+    fn memory_is_read() {
+        let status = "VmSize:\t 9 kB\nVmRSS:\t    4120 kB\nRssAnon: 1 kB\n";
+        assert_eq!(parse_resident(status), Some(4120));
+        assert_eq!(parse_resident("VmRSS:\t4120 MB"), None);
+        assert!(resident(std::process::id()).is_ok_and(|kib| kib > 0));
     }
 
     #[test]

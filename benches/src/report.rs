@@ -3,10 +3,11 @@
 use std::fs;
 use std::num::NonZeroUsize;
 
+use clap::ValueEnum as _;
 use serde::Serialize;
 use testkit::Server;
 
-use crate::load::Sample;
+use crate::load::{Load, Sample};
 use crate::options::Options;
 use crate::peers::{DIRECT, FLOOR, OURS, Peer};
 
@@ -20,14 +21,14 @@ pub(crate) struct Metric {
 
 /// The lines of the table, for each number of connections.
 pub(crate) const METRICS: &[Metric] = &[
-    Metric { name: "statements per second", decimals: 0, value: |own, _| Some(own.per_second) },
+    Metric { name: "per second", decimals: 0, value: |own, _| Some(own.per_second) },
     Metric { name: "median latency, µs", decimals: 1, value: |own, _| Some(own.median_us) },
     Metric {
         name: "added median latency, µs",
         decimals: 1,
         value: |own, direct| own.cpu_us.and(direct).map(|direct| own.median_us - direct.median_us),
     },
-    Metric { name: "processor time per statement, µs", decimals: 1, value: |own, _| own.cpu_us },
+    Metric { name: "processor time each, µs", decimals: 1, value: |own, _| own.cpu_us },
 ];
 
 /// Everything a run showed.
@@ -37,11 +38,14 @@ pub(crate) struct Report {
     command: String,
     versions: Vec<(&'static str, String)>,
     rows: Vec<Row>,
+    /// KiB for each client that does nothing, by peer.
+    idle: Vec<Option<f64>>,
 }
 
-/// All samples at one number of connections.
+/// All samples of one load at one number of connections.
 #[derive(Debug, Serialize)]
 pub(crate) struct Row {
+    load: Load,
     connections: usize,
     /// Samples by peer, in the peers' order.
     samples: Vec<Vec<Sample>>,
@@ -51,9 +55,9 @@ pub(crate) struct Row {
 
 impl Row {
     /// From the samples by peer.
-    pub(crate) fn new(connections: usize, samples: Vec<Vec<Sample>>) -> Self {
+    pub(crate) fn new(load: Load, connections: usize, samples: Vec<Vec<Sample>>) -> Self {
         let medians = samples.iter().map(|taken| median_sample(taken)).collect();
-        Self { connections, samples, medians }
+        Self { load, connections, samples, medians }
     }
 
     /// One line of the table.
@@ -63,21 +67,38 @@ impl Row {
             self.medians.get(at)?.as_ref()
         };
         let value = |name: &str| (metric.value)(median(name)?, median(DIRECT));
-        let show = |number: Option<f64>, decimals| match number {
-            Some(number) => format!("{number:.decimals$}"),
-            None => "–".to_owned(),
-        };
-        let ratio = value(OURS).zip(value(FLOOR)).map(|(ours, floor)| ours / floor);
-        let mut cells = vec![self.connections.to_string(), metric.name.to_owned()];
-        cells.extend(names.iter().map(|name| show(value(name), metric.decimals)));
-        cells.push(show(ratio, 2));
-        table_line(&cells)
+        let head = [self.load.words(), &self.connections.to_string(), metric.name];
+        line(head, names, metric.decimals, value)
     }
+}
+
+/// A line of the table: what it is about, a number for each peer, and ours divided by others.
+fn line(
+    head: [&str; 3],
+    names: &[&str],
+    decimals: usize,
+    value: impl Fn(&str) -> Option<f64>,
+) -> String {
+    let show = |number: Option<f64>, decimals| match number {
+        Some(number) => format!("{number:.decimals$}"),
+        None => "–".to_owned(),
+    };
+    let ratio = |to: &str| value(OURS).zip(value(to)).map(|(ours, other)| ours / other);
+    let mut cells: Vec<_> = head.map(str::to_owned).into();
+    cells.extend(names.iter().map(|name| show(value(name), decimals)));
+    cells.extend([DIRECT, FLOOR].map(|to| show(ratio(to), 2)));
+    table_line(&cells)
 }
 
 impl Report {
     /// From what was measured, and where.
-    pub(crate) fn new(server: &Server, peers: &[Peer], options: &Options, rows: Vec<Row>) -> Self {
+    pub(crate) fn new(
+        server: &Server,
+        peers: &[Peer],
+        options: &Options,
+        rows: Vec<Row>,
+        idle: Vec<Option<f64>>,
+    ) -> Self {
         let versions = peers.iter().map(|peer| (peer.name(), peer.version().to_owned())).collect();
         let machine = format!(
             "{} processors ({}), Linux {}, {} {}; proxies with {} threads each",
@@ -88,24 +109,31 @@ impl Report {
             server.program().version(),
             options.threads(),
         );
-        Self { machine, command: command(options), versions, rows }
+        Self { machine, command: command(options), versions, rows, idle }
     }
 
     /// The table, with the machine and the command that makes it.
     pub(crate) fn to_markdown(&self) -> String {
         let names: Vec<_> = self.versions.iter().map(|&(name, _)| name).collect();
         let mut text = format!("Machine: {}.\nCommand: `{}`.\n\n", self.machine, self.command);
-        let mut heads = vec!["connections".to_owned(), String::new()];
+        let mut heads = vec!["load".to_owned(), "clients".to_owned(), String::new()];
         heads.extend(self.versions.iter().map(|(name, version)| match *name {
             DIRECT => DIRECT.to_owned(),
             name => format!("{name} {version}"),
         }));
-        heads.push(format!("{OURS} / {FLOOR}"));
+        heads.extend([DIRECT, FLOOR].map(|to| format!("{OURS} / {to}")));
         text.push_str(&table_line(&heads));
-        let rules = heads.iter().map(|head| if head.is_empty() { "---" } else { "---:" });
+        let is_text = |at: usize| at == 0 || at == 2;
+        let rules = (0..heads.len()).map(|at| if is_text(at) { "---" } else { "---:" });
         text.push_str(&table_line(&rules.collect::<Vec<_>>()));
         for row in &self.rows {
             text.extend(METRICS.iter().map(|metric| row.line(metric, &names)));
+        }
+        let of = |name: &str| {
+            names.iter().position(|&one| one == name).and_then(|at| *self.idle.get(at)?)
+        };
+        if of(OURS).is_some() {
+            text.push_str(&line(["idle", "", "memory for each, KiB"], &names, 1, of));
         }
         text
     }
@@ -114,12 +142,16 @@ impl Report {
 /// What makes this table again.
 fn command(options: &Options) -> String {
     let connections: Vec<_> = options.connections.iter().map(ToString::to_string).collect();
+    let word = |load: &Load| load.to_possible_value().map(|value| value.get_name().to_owned());
+    let loads: Vec<_> = options.loads.iter().filter_map(word).collect();
     let threads = options.threads.map_or_else(String::new, |count| format!(" --threads {count}"));
     format!(
-        "make bench BENCH='--rounds {} --seconds {} --connections {}{threads}'",
+        "make bench BENCH='--rounds {} --seconds {} --loads {} --connections {} --idle {}{threads}'",
         options.rounds,
         options.seconds,
+        loads.join(","),
         connections.join(","),
+        options.idle,
     )
 }
 
@@ -180,6 +212,7 @@ mod tests {
     #[test]
     fn the_table_shows_numbers_and_ratios() {
         let rows = vec![Row::new(
+            Load::Select,
             16,
             vec![
                 vec![sample(1000.0, 40.0, None)],
@@ -196,17 +229,19 @@ mod tests {
                 (OURS, "0.1".to_owned()),
             ],
             rows,
+            idle: vec![None, Some(4.0), Some(3.0)],
         };
         let expected = "\
 Machine: M.
 Command: `C`.
 
-| connections |  | direct | HAProxy 2.6 | failsoft 0.1 | failsoft / HAProxy |
-| ---: | --- | ---: | ---: | ---: | ---: |
-| 16 | statements per second | 1000 | 800 | 900 | 1.12 |
-| 16 | median latency, µs | 40.0 | 70.0 | 55.0 | 0.79 |
-| 16 | added median latency, µs | – | 30.0 | 15.0 | 0.50 |
-| 16 | processor time per statement, µs | – | 40.0 | 30.0 | 0.75 |
+| load | clients |  | direct | HAProxy 2.6 | failsoft 0.1 | failsoft / direct | failsoft / HAProxy |
+| --- | ---: | --- | ---: | ---: | ---: | ---: | ---: |
+| select | 16 | per second | 1000 | 800 | 900 | 0.90 | 1.12 |
+| select | 16 | median latency, µs | 40.0 | 70.0 | 55.0 | 1.38 | 0.79 |
+| select | 16 | added median latency, µs | – | 30.0 | 15.0 | – | 0.50 |
+| select | 16 | processor time each, µs | – | 40.0 | 30.0 | – | 0.75 |
+| idle |  | memory for each, KiB | – | 4.0 | 3.0 | – | 0.75 |
 ";
         assert_eq!(report.to_markdown(), expected);
     }

@@ -98,10 +98,15 @@ const SELDOM: &str = "health: {interval: 10m, threshold: 5, timeout: 10s}";
 
 /// A pair with failsoft in front, and a fault proxy between failsoft and the master.
 pub async fn behind_a_link(flavor: Flavor) -> (Stack, FaultProxy) {
+    behind_a_link_with(flavor, "").await
+}
+
+/// The same, with more YAML for failsoft.
+pub async fn behind_a_link_with(flavor: Flavor, yaml: &str) -> (Stack, FaultProxy) {
     let pair = Pair::start_with(flavor, &["--log-bin-trust-function-creators=1"]).await.unwrap();
     let link = FaultProxy::start(pair.master.port()).await;
     let databases = [("master", link.port()), ("replica", pair.replica.port())];
-    let failsoft = Failsoft::config(&databases).with(SELDOM).start().await;
+    let failsoft = configured(Failsoft::config(&databases).with(SELDOM), yaml).start().await;
     (Stack::with_table(failsoft, pair).await, link)
 }
 
@@ -111,10 +116,43 @@ pub async fn cut(link: &FaultProxy) {
     wait_until(PATIENCE, "no connection", || async { link.open() == 0 }).await;
 }
 
+/// Gives failsoft another file and has it read, by its API; what it answers. It is in force then.
+pub async fn reload(failsoft: &Failsoft, config: &Config) -> String {
+    failsoft.write_config(config);
+    let (status, body) = failsoft.http_post("/api/v1/reload", "").await;
+    assert_eq!(status, 200, "{body}");
+    body
+}
+
 /// Adds YAML to a configuration, if there is any.
 #[must_use]
 pub fn configured(config: Config, yaml: &str) -> Config {
     if yaml.is_empty() { config } else { config.with(yaml) }
+}
+
+/// Session variables that name the server, the connection or the moment, and are no settings.
+pub const NOT_SETTINGS: &[&str] = &[
+    "error_count",
+    "gtid_seq_no",
+    "identity",
+    "in_transaction",
+    "last_gtid",
+    "last_insert_id",
+    "proxy_user",
+    "pseudo_thread_id",
+    "rand_seed1",
+    "rand_seed2",
+    "statement_id",
+    "timestamp",
+    "warning_count",
+];
+
+/// The memory that failsoft has, in KiB.
+#[must_use]
+pub fn memory(failsoft: &Failsoft) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", failsoft.pid())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
 }
 
 /// How a statement ended: `ok`, `1290: text`, or `closed`.

@@ -17,7 +17,7 @@ use std::process::{Command, Stdio};
 
 use failsoft_tests::{PATIENCE, installed_clients, outcome};
 use mysql_async::prelude::Queryable;
-use mysql_async::{Conn, SslOpts};
+use mysql_async::{ClientIdentity, Conn, SslOpts};
 use raw::CALM;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use tempfile::TempDir;
@@ -167,6 +167,98 @@ async fn clients_verify_failsoft() {
         for version in VERSIONS {
             command_line_clients(failsoft.port(), version);
         }
+    }
+}
+
+/// With `tls.client_ca` a password is not enough: a client shows a certificate of these authorities,
+/// or it hears nothing more, and the log says why.
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_show_a_certificate_where_one_is_demanded() {
+    for flavor in flavors().into_iter().take(1) {
+        let (authority, other) = (Authority::new("authority"), Authority::new("another"));
+        for signing in [&authority, &other] {
+            signing.sign("client", &[]);
+        }
+        let server = Server::start(flavor, Options::default()).await.unwrap();
+        fs::copy(authority.file("ca.pem"), authority.file("trusted.pem")).unwrap();
+        let demands = format!("clients: required, client_ca: {}", authority.show("trusted.pem"));
+        let failsoft = before(&server, &demands).await;
+        let login = |shows: Option<&Authority>| {
+            let ssl = SslOpts::default().with_danger_accept_invalid_certs(true);
+            let identity = shows.map(|by| {
+                ClientIdentity::new(by.file("client.pem").into(), by.file("client.key").into())
+            });
+            let options = testkit::opts(failsoft.port(), APP.user, APP.pass, None);
+            Conn::new(options.ssl_opts(Some(ssl.with_client_identity(identity))))
+        };
+        let mut session = login(Some(&authority)).await.unwrap();
+        assert_eq!(outcome(&mut session, "SELECT 1").await, "ok", "{flavor}");
+        assert!(login(None).await.is_err(), "{flavor}");
+        wait_log(&failsoft, "client 127.0.0.1 was not let in: peer sent no certificates").await;
+        assert!(login(Some(&other)).await.is_err(), "{flavor}");
+        wait_log(&failsoft, "client 127.0.0.1 was not let in: invalid peer certificate").await;
+        // Without TLS there is no certificate, and MySQL's own error.
+        let plain = conn(failsoft.port(), APP.user, APP.pass, None).await.err().unwrap();
+        assert!(plain.to_string().contains("3159"), "{plain}");
+        // The authority becomes another, under the same name; open sessions stay.
+        fs::copy(other.file("ca.pem"), authority.file("trusted.pem")).unwrap();
+        let (status, body) = failsoft.http_post("/api/v1/reload", "").await;
+        assert!(status == 200 && body.contains("\"changes\":[]"), "{flavor}: {body}");
+        assert_eq!(outcome(&mut session, "SELECT 1").await, "ok", "{flavor}");
+        assert!(login(Some(&authority)).await.is_err(), "{flavor}");
+        assert!(login(Some(&other)).await.is_ok(), "{flavor}");
+        // What is no authority changes nothing.
+        fs::write(authority.file("trusted.pem"), "nothing").unwrap();
+        let (status, body) = failsoft.http_post("/api/v1/reload", "").await;
+        assert!(status != 200 && body.contains("trusted.pem"), "{flavor}: {status} {body}");
+        assert!(login(Some(&other)).await.is_ok(), "{flavor}");
+    }
+}
+
+async fn wait_log(failsoft: &Failsoft, line: &str) {
+    wait_until(PATIENCE, line, || async { failsoft.log().contains(line) }).await;
+}
+
+/// Certificates are read again with the configuration, though that is the same: those shown to
+/// clients, and the authorities that servers are held against.
+#[tokio::test(flavor = "multi_thread")]
+async fn certificates_are_read_again() {
+    for flavor in flavors() {
+        let (authority, other) = (Authority::new("authority"), Authority::new("another"));
+        for signing in [&authority, &other] {
+            signing.sign("failsoft", &["127.0.0.1"]);
+            signing.sign("server", &["127.0.0.1"]);
+        }
+        let mut server = start(flavor, &authority, "TLSv1.3").await;
+        let (cert, key) = (authority.show("failsoft.pem"), authority.show("failsoft.key"));
+        let ca = authority.show("ca.pem");
+        let old = fs::read(authority.file("ca.pem")).unwrap();
+        fs::write(authority.file("old.pem"), old).unwrap();
+        let tls = format!("cert: {cert}, key: {key}, servers: verify, ca: {ca}");
+        let failsoft = before(&server, &tls).await;
+        is_read_write(&failsoft).await;
+        let login = |trusted: PathBuf| {
+            let ssl = SslOpts::default()
+                .with_root_certs(vec![trusted.into()])
+                .with_disable_built_in_roots(true);
+            let options = testkit::opts(failsoft.port(), APP.user, APP.pass, None);
+            Conn::new(options.ssl_opts(Some(ssl)))
+        };
+        let mut session = login(authority.file("old.pem")).await.unwrap();
+        assert_eq!(outcome(&mut session, "SELECT 1").await, "ok", "{flavor}");
+        // Everything is signed by somebody else, under the same names.
+        for name in ["ca.pem", "failsoft.pem", "failsoft.key", "server.pem", "server.key"] {
+            fs::copy(other.file(name), authority.file(name)).unwrap();
+        }
+        server.stop().await.unwrap();
+        server.start_again().await.unwrap();
+        let (status, body) = failsoft.http_post("/api/v1/reload", "").await;
+        assert!(status == 200 && body.contains("\"changes\":[]"), "{flavor}: {body}");
+        is_read_write(&failsoft).await;
+        assert_eq!(outcome(&mut session, "SELECT 1").await, "ok", "{flavor}: open sessions stay");
+        assert!(login(authority.file("old.pem")).await.is_err(), "{flavor}");
+        let mut session = login(other.file("ca.pem")).await.unwrap();
+        assert_eq!(outcome(&mut session, "SELECT 1").await, "ok", "{flavor}");
     }
 }
 

@@ -17,7 +17,8 @@ use mysql_async::prelude::Queryable;
 use mysql_async::{Compression, Conn, OptsBuilder};
 use raw::{CALM, Handmade, Kind, Wire, com};
 use testkit::{
-    APP, Direction, Failsoft, FaultProxy, Pair, RawClient, capability, execute, flavors, query_one,
+    APP, Direction, Failsoft, FaultProxy, Mask, Pair, RawClient, capability, execute, flavors,
+    query_one,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
@@ -120,45 +121,68 @@ async fn command_lines_compress() {
 #[tokio::test(flavor = "multi_thread")]
 async fn command_lines_compress_what_is_long() {
     for flavor in flavors() {
-        let stack = Stack::start_with(flavor, CALM).await;
-        let mut session = stack.session().await;
-        execute(&mut session, "CREATE TABLE loaded (id INT, v TEXT)").await;
-        let folder = std::env::temp_dir();
-        let file = folder.join(format!("failsoft-compressed-{}.tsv", std::process::id()));
-        let lines: String = (0..100_000).map(|id| format!("{id}\t{}\n", "v".repeat(40))).collect();
-        std::fs::write(&file, lines).unwrap();
-        let long = format!("SELECT LENGTH('{}') AS length;\n", "x".repeat(17 << 20));
-        let sql = format!(
-            "{long}LOAD DATA LOCAL INFILE '{}' INTO TABLE loaded;\nSELECT COUNT(*) FROM loaded;\n\
-             TRUNCATE TABLE loaded;\n",
-            file.display()
+        long_by_command_lines(&Stack::start_with(flavor, CALM).await).await;
+    }
+}
+
+/// The same where packets are numbered anew on their way, and compressed on both sides: the server
+/// lacks DEPRECATE_EOF.
+#[tokio::test(flavor = "multi_thread")]
+async fn command_lines_compress_what_is_rewritten() {
+    for flavor in flavors() {
+        let pair = Pair::start(flavor).await.unwrap();
+        let old = Mask::start(pair.master.port(), capability::DEPRECATE_EOF.into()).await;
+        let databases = format!(
+            "databases: [{{host: 127.0.0.1, port: {}, role: master, compress: true}}]\n{CALM}",
+            old.port()
         );
-        for client in installed_clients() {
-            let is_mysql = client.ends_with("mysql/mysql");
-            let way = if is_mysql { "--compression-algorithms=zlib" } else { "--compress" };
-            let mut command = Command::new(&client);
-            command
-                .args(["--no-defaults", "-h127.0.0.1", "-uapp", "-papp-pass", "--batch", way])
-                .args(["--local-infile=1", "--max-allowed-packet=64M"])
-                .args(is_mysql.then_some("--get-server-public-key"))
-                .args([format!("-P{}", stack.failsoft.port()), "app".to_owned()])
-                .stdin(Stdio::piped())
-                .stdout(Stdio::piped())
-                .stderr(Stdio::piped());
-            let sql = sql.clone();
-            let output = tokio::task::spawn_blocking(move || {
-                let mut child = command.spawn().unwrap();
-                child.stdin.take().unwrap().write_all(sql.as_bytes()).unwrap();
-                child.wait_with_output().unwrap()
-            });
-            let output = output.await.unwrap();
-            let out = String::from_utf8_lossy(&output.stdout);
-            let err = String::from_utf8_lossy(&output.stderr);
-            let name = client.display();
-            assert!(out.contains("17825792\n"), "{flavor} {name}: {out} {err}");
-            assert!(out.contains("100000\n"), "{flavor} {name}: {out} {err}");
-        }
-        std::fs::remove_file(&file).unwrap();
+        let failsoft = Failsoft::config(&[]).with(&databases).start().await;
+        long_by_command_lines(&Stack::with_table(failsoft, pair).await).await;
+    }
+}
+
+async fn long_by_command_lines(stack: &Stack) {
+    let flavor = stack.pair.flavor();
+    let mut session = stack.session().await;
+    execute(&mut session, "CREATE TABLE loaded (id INT, v TEXT)").await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("rows.tsv");
+    let lines: String = (0..100_000).map(|id| format!("{id}\t{}\n", "v".repeat(40))).collect();
+    std::fs::write(&file, lines).unwrap();
+    let long = format!("SELECT LENGTH('{}') AS length;\n", "x".repeat(17 << 20));
+    let sql = format!(
+        "{long}LOAD DATA LOCAL INFILE '{}' INTO TABLE loaded;\nSELECT COUNT(*) FROM loaded;\n\
+             DELIMITER //\nTRUNCATE TABLE loaded; SELECT 1; LOAD DATA LOCAL INFILE '{}' INTO TABLE \
+             loaded; SELECT 'twice', COUNT(*) FROM loaded//\nDELIMITER ;\n\
+             TRUNCATE TABLE loaded;\n",
+        file.display(),
+        file.display()
+    );
+    for client in installed_clients() {
+        let is_mysql = client.ends_with("mysql/mysql");
+        let way = if is_mysql { "--compression-algorithms=zlib" } else { "--compress" };
+        let mut command = Command::new(&client);
+        command
+            .args(["--no-defaults", "-h127.0.0.1", "-uapp", "-papp-pass", "--batch", way])
+            .args(["--local-infile=1", "--max-allowed-packet=64M"])
+            .args(is_mysql.then_some("--get-server-public-key"))
+            .args([format!("-P{}", stack.failsoft.port()), "app".to_owned()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let sql = sql.clone();
+        let output = tokio::task::spawn_blocking(move || {
+            let mut child = command.spawn().unwrap();
+            child.stdin.take().unwrap().write_all(sql.as_bytes()).unwrap();
+            child.wait_with_output().unwrap()
+        });
+        let output = output.await.unwrap();
+        let out = String::from_utf8_lossy(&output.stdout);
+        let err = String::from_utf8_lossy(&output.stderr);
+        let name = client.display();
+        assert!(out.contains("17825792\n"), "{flavor} {name}: {out} {err}");
+        assert!(out.contains("100000\n"), "{flavor} {name}: {out} {err}");
+        assert!(out.contains("twice\t100000\n"), "{flavor} {name}: {out} {err}");
     }
 }
 

@@ -30,20 +30,27 @@ fn read(path: &str) -> String {
 /// Every page for readers, by its path from the root.
 fn pages() -> Vec<String> {
     let mut pages = vec!["README.md".to_owned(), "CHANGELOG.md".to_owned()];
-    let mut folders = vec!["docs".to_owned()];
+    pages.extend(below("docs", ".md"));
+    pages.sort();
+    pages
+}
+
+/// Every file below a folder whose name ends like this, by its path from the root.
+fn below(folder: &str, end: &str) -> Vec<String> {
+    let mut files = Vec::new();
+    let mut folders = vec![folder.to_owned()];
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(root().join(&folder)).unwrap() {
             let entry = entry.unwrap();
             let path = format!("{folder}/{}", entry.file_name().to_str().unwrap());
             match entry.file_type().unwrap().is_dir() {
                 true => folders.push(path),
-                false if path.ends_with(".md") => pages.push(path),
+                false if path.ends_with(end) => files.push(path),
                 false => {}
             }
         }
     }
-    pages.sort();
-    pages
+    files
 }
 
 /// Fails with everything that is missing.
@@ -276,4 +283,22 @@ fn every_page_is_reached() {
         (!listed).then_some(page)
     });
     assert_none("pages that no index lists", &orphans.collect::<Vec<_>>());
+}
+
+/// The tests that stand for the situations are there: `file::function`.
+#[test]
+fn tests_that_are_named_exist() {
+    let page = read("docs/reliability.md");
+    let code = page.split('`').skip(1).step_by(2);
+    let named: Vec<_> = code.filter_map(|name| name.split_once("::")).collect();
+    assert!(named.len() > 50, "{named:?}");
+    let sources = [below("tests/tests", ".rs"), below("crates", ".rs")].concat();
+    let has = |file: &str, function: &str| {
+        let is_it = |path: &&String| path.ends_with(&format!("/{file}.rs"));
+        let head = format!("fn {function}(");
+        sources.iter().filter(is_it).any(|path| read(path).contains(&head))
+    };
+    let gone = named.iter().filter(|(file, function)| !has(file, function));
+    let gone: Vec<_> = gone.map(|(file, function)| format!("{file}::{function}")).collect();
+    assert_none("named in docs/reliability.md, and not there", &gone);
 }

@@ -161,6 +161,51 @@ async fn packets_and_silence_are_limited() {
     }
 }
 
+/// Clients with long packets are refused while those of others take all the memory that there is
+/// for them; the others are served, and so is everybody with short ones.
+#[tokio::test(flavor = "multi_thread")]
+async fn long_packets_share_what_memory_there_is() {
+    const LONG: usize = 12 << 20;
+    for flavor in flavors() {
+        let yaml = "limits: {packet: 16MiB, memory: 40MiB}";
+        let stack = start(flavor, yaml).await;
+        let port = stack.failsoft.port();
+        let query = [b"SELECT LENGTH('", &vec![b'x'; LONG][..], b"')"].concat();
+        let header = u32::try_from(query.len() + 1).unwrap().to_le_bytes();
+        let first = [&header[..3], &[0, com::QUERY], &query[..LONG - 1000]].concat();
+        // A buffer grows to twice what is in it, 16 MiB each.
+        let mut sending = Vec::new();
+        for _ in 0..4 {
+            let mut wire = Wire::login(port, 0).await;
+            // It fails for one that is refused before it has sent all.
+            let _sent = wire.client.stream.write_all(&first).await;
+            sending.push(wire);
+        }
+        wait_until(PATIENCE, "one that is refused", || async {
+            stack.failsoft.log().contains("limits.memory is used up")
+        })
+        .await;
+        let mut short = Wire::login(port, 0).await;
+        assert_eq!(short.value("SELECT v FROM app.t WHERE id = 1").await, "one", "{flavor}");
+        let mut served = 0;
+        for mut wire in sending {
+            let _sent = wire.client.stream.write_all(&query[LONG - 1000..]).await;
+            let Ok(frame) = wire.client.read().await else { continue };
+            if let Some((code, _, text)) = frame.error() {
+                assert!(code == 1041 && text.contains("limits.memory"), "{code} {text}");
+                continue;
+            }
+            served += 1;
+        }
+        assert!((1..4).contains(&served), "{flavor}: {served} are served");
+        // What they took is given back.
+        let mut next = Wire::login(port, 0).await;
+        assert_eq!(next.query(&query).await.len(), 5, "{flavor}");
+        drop((short, next));
+        all_gone(&stack).await;
+    }
+}
+
 /// The silent are left without a word; who waits for an answer is not silent.
 async fn silence(stack: &Stack) {
     let mut busy = Wire::login(stack.failsoft.port(), 0).await;

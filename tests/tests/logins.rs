@@ -11,11 +11,13 @@
 
 mod raw;
 
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use failsoft_tests::{PATIENCE, Stack, configured, installed_clients, outcome};
 use mysql_async::{ChangeUserOpts, Conn, OptsBuilder, SslOpts};
+use mysql_common::crypto::encrypt;
 use raw::{
     CALM, CONNECT_ATTRS, Handmade, Kind, PLUGIN_AUTH_LENENC, Wire, com, lenenc_bytes, native, sha2,
 };
@@ -23,7 +25,8 @@ use testkit::{
     APP, Failsoft, Flavor, Login, Pair, RawClient, capability, conn, execute, flavors, query_one,
     wait_until,
 };
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
+use tokio::net::{TcpListener, UnixStream};
 
 /// The accounts of these tests, beside the application's own.
 const USERS: &str = "users:\n  - {name: app, pass: app-pass}\n  - {name: bare, pass: \"\"}\n  \
@@ -295,7 +298,11 @@ async fn changes_of_user(stack: &Stack) {
         }
         other => panic!("{other:?}"),
     }
-    assert_eq!(outcome(&mut session, "SELECT 1").await, "closed");
+    // MySQL closes the connection after that, MariaDB goes on as the user that it was.
+    match stack.pair.flavor() {
+        Flavor::MySql => assert_eq!(outcome(&mut session, "SELECT 1").await, "closed"),
+        Flavor::MariaDb => assert_eq!(whoami(&mut session).await, "app"),
+    }
 }
 
 /// Connection attributes reach the server; many of them are no trouble.
@@ -316,6 +323,86 @@ async fn attributes(stack: &Stack) {
         let mut wire = Wire::new(client, 0);
         assert_eq!(wire.value("SELECT 'in'").await, "in", "{length}");
     }
+}
+
+/// Where a scramble does not fit, MySQL asks for the password itself, and so does failsoft: there are
+/// clients whose scrambles never fit (sqlx before 0.9). An account that does not exist is asked the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_scramble_that_does_not_fit_is_not_the_last_word() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("socket");
+    for flavor in flavors() {
+        let pair = Pair::start(flavor).await.unwrap();
+        create_accounts(&pair).await;
+        let listen = format!("listen: [\"127.0.0.1:{{listen}}\", \"unix:{}\"]", socket.display());
+        let databases = [("master", pair.master.port())];
+        let config = Failsoft::config(&databases).with(USERS).with(CALM).with(&listen);
+        let failsoft = config.start().await;
+        let private = tcp_to(socket.clone()).await;
+        for (user, pass, right) in
+            [("app", APP.pass, true), ("app", "wrong", false), ("nobody", "any", false)]
+        {
+            let by_key = full_exchange(failsoft.port(), user, pass, true).await;
+            assert_eq!(by_key, right, "{flavor}: {user} {pass}, under the key");
+            let in_clear = full_exchange(private, user, pass, false).await;
+            assert_eq!(in_clear, right, "{flavor}: {user} {pass}, by the socket");
+            // In clear where it can be read on the way it is refused, even if it is right.
+            assert!(!full_exchange(failsoft.port(), user, pass, false).await, "{flavor}: {user}");
+        }
+        // An empty password is one too, and what is no scramble at all is refused at once.
+        assert!(full_exchange(private, "bare", "", false).await, "{flavor}");
+        let mut client = handmade(failsoft.port(), |client| Handmade {
+            plugin: Some("caching_sha2_password".to_owned()),
+            answer: vec![1; 31],
+            ..Handmade::native(client)
+        })
+        .await;
+        let (code, _, text) = client.read().await.unwrap().error().expect("a refusal");
+        assert_eq!(code, 1045);
+        assert!(text.ends_with("(using password: YES)"), "{text}");
+    }
+}
+
+/// A port whose connections lead to a socket of failsoft's.
+async fn tcp_to(socket: PathBuf) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            let mut server = UnixStream::connect(&socket).await.unwrap();
+            tokio::spawn(async move { copy_bidirectional(&mut client, &mut server).await });
+        }
+    });
+    port
+}
+
+/// Answers with a scramble that cannot fit, and with the password when asked for it; whether that
+/// lets it in.
+async fn full_exchange(port: u16, user: &str, pass: &str, under_key: bool) -> bool {
+    let mut client = handmade(port, |client| Handmade {
+        user: user.to_owned(),
+        plugin: Some("caching_sha2_password".to_owned()),
+        answer: vec![1; 32],
+        ..Handmade::native(client)
+    })
+    .await;
+    assert_eq!(client.read().await.unwrap().payload, [1, 4], "{user}");
+    let mut clear = [pass.as_bytes(), b"\0"].concat();
+    if under_key {
+        client.send(&[2]).await.unwrap();
+        let key = client.read().await.unwrap().payload;
+        let nonce = client.greeting.nonce.iter().cycle();
+        clear.iter_mut().zip(nonce).for_each(|(byte, mask)| *byte ^= mask);
+        clear = encrypt(&clear, &key[1..]);
+    }
+    client.send(&clear).await.unwrap();
+    let last = client.read().await.unwrap();
+    if let Some((code, state, text)) = last.error() {
+        assert_eq!((code, state.as_str()), (1045, "28000"), "{text}");
+        assert!(text.ends_with("(using password: YES)"), "{text}");
+        assert!(client.read().await.is_err(), "{user}: not closed");
+    }
+    last.is_ok()
 }
 
 /// The ways to log in to a server: full authentication with its public key, or with TLS, and the

@@ -9,7 +9,8 @@
 
 use std::time::Duration;
 
-use failsoft_tests::{PATIENCE, Stack, behind_a_link, cut, is_error, outcome, write_until_ok};
+use failsoft_tests::{PATIENCE, Stack, behind_a_link, behind_a_link_with};
+use failsoft_tests::{cut, is_error, outcome, write_until_ok};
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Value};
 use testkit::{Cut, Direction, Login, RawClient, execute, flavors, query_one};
@@ -41,7 +42,43 @@ async fn a_write_whose_answer_is_lost() {
         .await;
         let log = stack.failsoft.log();
         assert!(log.contains("outcome unknown") && !log.contains("'unknown'"), "{log}");
+        assert_eq!(in_the_ledger(&stack, &told).await, "INSERT INTO t VALUES (?, …)");
+        let insert = session.prep("INSERT INTO t VALUES (?, 'x')").await.unwrap();
+        link.cut_after(Direction::ToClient, 0, Cut::Reset);
+        let told = session.exec_drop(&insert, (4,)).await;
+        let told = told.expect_err("the connection broke").to_string();
+        assert_eq!(in_the_ledger(&stack, &told).await, "INSERT INTO t VALUES (?, …)");
     }
+}
+
+/// failsoft is killed right after it told of an outcome, and knows of it when it is there again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ledger_outlives_failsoft() {
+    let Some(flavor) = flavors().into_iter().next() else { return };
+    let (mut stack, link) = behind_a_link_with(flavor, "ledger: outcomes.jsonl\n").await;
+    let mut session = stack.session().await;
+    execute(&mut session, "SELECT 1").await;
+    link.cut_after(Direction::ToClient, 0, Cut::Reset);
+    let told = outcome(&mut session, "INSERT INTO t VALUES (2, 'unknown')").await;
+    stack.failsoft.kill();
+    assert!(is_error(&told, 1180, "08007"), "{told}");
+    stack.failsoft.start_again().await;
+    assert_eq!(in_the_ledger(&stack, &told).await, "INSERT INTO t VALUES (?, …)");
+}
+
+/// The digest in the outcome ledger of what a client was told of, with its reference.
+async fn in_the_ledger(stack: &Stack, told: &str) -> String {
+    let reference = told.split("(reference ").nth(1).unwrap();
+    let (code, body) = stack.failsoft.http_get("/api/v1/unknown-outcomes").await;
+    assert_eq!(code, 200, "{body}");
+    let outcomes: Vec<serde_json::Value> = serde_json::from_str(&body).unwrap();
+    let found = outcomes.iter().find(|outcome| {
+        outcome["reference"].as_str().is_some_and(|its| reference.starts_with(its))
+    });
+    let found = found.unwrap_or_else(|| panic!("{told} is not in {body}"));
+    assert!(found["server"].as_str().is_some_and(|s| s.starts_with("master 127.0.0.1:")));
+    assert!(found["connection"].as_u64() > Some(0) && found["user"] == "app", "{found}");
+    found["digest"].as_str().unwrap_or_default().to_owned()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -249,6 +286,7 @@ async fn state_that_is_carried() {
             "SET NAMES latin1",
             "SET SESSION sql_mode = 'ANSI_QUOTES,NO_BACKSLASH_ESCAPES'",
             "SET sql_mode = CONCAT(@@sql_mode, ',PIPES_AS_CONCAT')",
+            "SET sql_mode=(SELECT CONCAT(@@sql_mode, ',HIGH_NOT_PRECEDENCE')), @query = (SELECT 7);",
             "SET time_zone = '+05:00', @@session.group_concat_max_len = 4242",
             "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
             "SET @plain = 'carried', @sum = 1 + 2",
@@ -259,7 +297,7 @@ async fn state_that_is_carried() {
             execute(&mut session, statement).await;
         }
         let seen = "SELECT DATABASE(), @@character_set_client, @@sql_mode, @@time_zone, \
-                    @@group_concat_max_len, @plain, @sum, @@autocommit";
+                    @@group_concat_max_len, @plain, @sum, @query, @@autocommit";
         let before: Vec<Value> = row(&mut session, seen).await;
         execute(&mut session, "ROLLBACK").await;
         let id: u64 = query_one(&mut session, "SELECT CONNECTION_ID()").await;

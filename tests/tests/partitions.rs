@@ -13,7 +13,9 @@ use failsoft_tests::{PATIENCE, READ_ONLY, is_error, outcome, write_until_ok};
 use mysql_async::prelude::Queryable;
 use mysql_async::{ChangeUserOpts, Conn};
 use raw::{Kind, Wire, com};
-use testkit::{APP, Failsoft, Flavor, Login, Pair, conn, execute, flavors, query_one, wait_until};
+use testkit::{
+    APP, Failsoft, Flavor, Login, Pair, ROOT, conn, execute, flavors, query_one, wait_until,
+};
 
 /// The schemas of the default partition, which nothing lists.
 const MAIN: [&str; 2] = ["app", "app_main"];
@@ -118,6 +120,7 @@ async fn statements_go_where_their_schemas_are() {
         prepared_in_text(&partitions).await;
         left_behind(&partitions).await;
         by_command(&partitions).await;
+        stored_programs(&partitions).await;
         let (_, body) = partitions.failsoft.http_get("/rw").await;
         assert!(body.starts_with("read-write"), "{body}");
         let refused = "failsoft_statements_refused_total{reason=\"partitions\"}";
@@ -325,6 +328,44 @@ async fn by_command(partitions: &Partitions) {
     let there = ChangeUserOpts::new().with_db_name(Some("app_blog".to_owned()));
     session.change_user(there).await.unwrap();
     assert_eq!(query_one::<u16>(&mut session, "SELECT port FROM t").await, blog);
+}
+
+/// A trigger runs in the schema of its table, and servers tell of going there and back. Of the
+/// session's schema that says nothing, where the server does not have it.
+async fn stored_programs(partitions: &Partitions) {
+    let port = partitions.blog.master.port();
+    let mut root = conn(port, ROOT.user, ROOT.pass, None).await.unwrap();
+    for schema in BLOG {
+        let name = format!("{schema}.before_insert");
+        let sql = format!(
+            "CREATE TRIGGER {name} BEFORE INSERT ON {schema}.t FOR EACH ROW SET NEW.port = 7"
+        );
+        execute(&mut root, &sql).await;
+    }
+    let mut session = partitions.session(Some("app_blog")).await;
+    let insert = session.prep("INSERT INTO t VALUES (?, 0)").await.unwrap();
+    execute(&mut session, "USE app").await;
+    session.exec_drop(&insert, (900,)).await.unwrap();
+    for statement in
+        ["INSERT INTO app_blog.t VALUES (901, 0)", "INSERT INTO app_wiki_en.t VALUES (902, 0)"]
+    {
+        execute(&mut session, statement).await;
+        let schema: Option<String> = query_one(&mut session, "SELECT DATABASE()").await;
+        assert_eq!(schema.as_deref(), Some("app"), "{statement}");
+    }
+    execute(&mut session, "INSERT INTO t VALUES (903, 0)").await;
+    let mut at = Vec::new();
+    for (schema, sql) in [
+        ("app", "SELECT COUNT(*) FROM app.t WHERE id = 903 AND port = 0"),
+        ("app_blog", "SELECT COUNT(*) FROM app_blog.t WHERE id IN (900, 901) AND port = 7"),
+        ("app_wiki_en", "SELECT COUNT(*) FROM app_wiki_en.t WHERE id = 902 AND port = 7"),
+    ] {
+        at.push((schema, query_one::<i64>(&mut session, sql).await));
+    }
+    assert_eq!(at, [("app", 1), ("app_blog", 2), ("app_wiki_en", 1)]);
+    for schema in BLOG {
+        execute(&mut root, &format!("DROP TRIGGER {schema}.before_insert")).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

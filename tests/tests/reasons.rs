@@ -34,9 +34,8 @@ async fn assert_reason(failsoft: &Failsoft, session: &mut Conn, reason: &str, de
     assert!(partition["detail"].as_str().unwrap().contains(detail), "{body}");
 
     let (_, metrics) = failsoft.http_get("/metrics").await;
-    for (other, value) in ["config", "masterless", "unreachable", "severed", "misconfigured"]
-        .map(|r| (r, r == reason))
-    {
+    for other in policy::mode::Reason::ALL.map(policy::mode::Reason::as_str) {
+        let value = other == reason;
         let line = format!(
             "failsoft_partition_mode{{partition=\"default\",reason=\"{other}\"}} {}",
             u8::from(value)
@@ -63,6 +62,20 @@ async fn config() {
         let mut session = failsoft.conn(Some("app")).await.unwrap();
         let detail = "read_only is set in the configuration";
         assert_reason(&failsoft, &mut session, "config", detail).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn paused() {
+    for flavor in flavors() {
+        let (stack, mut session) = stack(flavor, "").await;
+        let order = stack.failsoft.http_post("/api/v1/pause", "{\"hold_s\": 1}").await;
+        assert_eq!(order.0, 200, "{}", order.1);
+        assert_reason(&stack.failsoft, &mut session, "paused", "an operator holds writes back")
+            .await;
+        let order = stack.failsoft.http_post("/api/v1/resume", "{}").await;
+        assert_eq!(order.0, 200, "{}", order.1);
+        assert_eq!(outcome(&mut session, "INSERT INTO t VALUES (2, 'after')").await, "ok");
     }
 }
 

@@ -8,11 +8,13 @@
 
 mod raw;
 
-use failsoft_tests::{PATIENCE, Stack, behind_a_link, cut, is_error, outcome, write_until_ok};
+use failsoft_tests::write_until_ok;
+use failsoft_tests::{PATIENCE, Stack, behind_a_link, behind_a_link_with, cut, is_error, outcome};
 use mysql_async::prelude::Queryable;
 use raw::{Handmade, Kind, QUERY_ATTRIBUTES, STMT_BULK, Wire, com};
-use testkit::{Cut, Direction, Flavor, Login, RawClient};
+use testkit::{Cut, Direction, Flavor, Login, Mode, RawClient};
 use testkit::{execute, flavors, query_one, wait_until};
+use tokio_util::io::ReaderStream;
 
 async fn rows(stack: &Stack) -> Vec<i32> {
     let mut direct = stack.direct(stack.pair.master.port()).await;
@@ -156,9 +158,13 @@ async fn a_schema_chosen_by_a_packet_that_fails_is_not_forgotten() {
         let failed = outcome(&mut session, "USE app_b; SELECT nope").await;
         assert!(failed.starts_with("1054/"), "{failed}");
         cut(&link).await;
+        // 1053 where the connection was cut before failsoft knew what the error left behind.
         let told = outcome(&mut session, "INSERT INTO t VALUES (9, 'b')").await;
-        assert!(is_error(&told, 1053, "08S01"), "{told}");
-        assert_eq!(rows(&stack).await, [1]);
+        assert!(told == "ok" || is_error(&told, 1053, "08S01"), "{told}");
+        let mut direct = stack.direct(stack.pair.master.port()).await;
+        let there: u64 = query_one(&mut direct, "SELECT COUNT(*) FROM app_b.t").await;
+        assert_eq!(there, u64::from(told == "ok"), "{told}");
+        assert_eq!(rows(&stack).await, [1], "{told}");
     }
 }
 
@@ -596,6 +602,162 @@ async fn an_empty_password_may_be_a_nul() {
                 frame = client.read().await.unwrap();
             }
             assert!(frame.is_ok(), "{flavor}: {:?}", frame.payload);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_that_failed_is_the_end_of_its_transaction_for_all_but_another() {
+    for flavor in flavors() {
+        let (stack, link) = behind_a_link(flavor).await;
+        for (id, begin) in (2..).step_by(2).zip(["BEGIN", "SET autocommit = 0"]) {
+            let mut session = stack.session().await;
+            execute(&mut session, begin).await;
+            execute(&mut session, "INSERT INTO t VALUES (100, 'lost')").await;
+            cut(&link).await;
+            // Drivers that know that it is over send no ROLLBACK. One that only repeats its COMMIT
+            // must not hear that nothing was left to do.
+            for statement in ["COMMIT", "COMMIT", "SET @a = 1", "COMMIT", "SELECT 1", "COMMIT"] {
+                let told = outcome(&mut session, statement).await;
+                let expected = if statement == "COMMIT" { "1213/40001" } else { "ok" };
+                assert!(told.starts_with(expected), "{begin}, {statement}: {told}");
+            }
+            execute(&mut session, &format!("INSERT INTO t VALUES ({id}, 'after')")).await;
+            execute(&mut session, "COMMIT").await;
+            // What is read begins a transaction where autocommit is off, which can be committed.
+            execute(&mut session, begin).await;
+            execute(&mut session, &format!("INSERT INTO t VALUES ({}, 'unknown')", id + 1)).await;
+            link.cut_after(Direction::ToClient, 0, Cut::Reset);
+            let [first, second] =
+                [outcome(&mut session, "COMMIT").await, outcome(&mut session, "COMMIT").await];
+            assert!(is_error(&first, 1180, "08007"), "{begin}: {first}");
+            assert_eq!(first, second, "{begin}");
+            assert!(query_one::<i32>(&mut session, "SELECT COUNT(*) FROM t").await > 1);
+            let third = outcome(&mut session, "COMMIT").await;
+            let expected = if begin == "BEGIN" { &first } else { "ok" };
+            assert_eq!(third, expected, "{begin}");
+            assert_eq!(outcome(&mut session, "ROLLBACK").await, "ok");
+            assert_eq!(outcome(&mut session, "COMMIT").await, "ok");
+        }
+        assert_eq!(rows(&stack).await, [1, 2, 3, 4, 5]);
+    }
+}
+
+/// The checks take longer to decide than servers are tried for one statement, so a read that had
+/// waited for a hung master all that time was told that no server answers.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_read_that_a_hung_master_left_waiting_is_answered_by_the_replica() {
+    let decided_late = "health: {interval: 300ms, threshold: 12, timeout: 1s}\nconnect_timeout: 1s";
+    for flavor in flavors() {
+        let mut stack = Stack::start_with(flavor, decided_late).await;
+        let mut session = stack.session().await;
+        execute(&mut session, "SELECT 1").await;
+        stack.pair.master.pause().unwrap();
+        for statement in ["SELECT v FROM t WHERE id = 1", "BEGIN"] {
+            assert_eq!(outcome(&mut session, statement).await, "ok", "{flavor}: {statement}");
+        }
+        stack.pair.master.resume().unwrap();
+    }
+}
+
+/// The client was told that it can restart its transaction, and found the connection closed when it
+/// rolled back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_transaction_is_told_and_then_the_lost_state() {
+    for flavor in flavors() {
+        let (stack, link) = behind_a_link(flavor).await;
+        let mut session = stack.session().await;
+        execute(&mut session, "PREPARE p FROM 'SELECT 1'").await;
+        execute(&mut session, "BEGIN").await;
+        link.cut_after(Direction::ToClient, 0, Cut::Reset);
+        let told = outcome(&mut session, "INSERT INTO t VALUES (2, 'undone')").await;
+        assert!(is_error(&told, 1213, "40001"), "{told}");
+        let told = outcome(&mut session, "COMMIT").await;
+        assert!(is_error(&told, 1053, "08S01"), "{told}");
+        assert!(told.contains("its prepared statements"), "{told}");
+        assert_eq!(outcome(&mut session, "SELECT 1").await, "closed");
+        assert_eq!(rows(&stack).await, [1]);
+    }
+}
+
+/// Time for servers was used up by the master twice: first it did not prepare a statement again,
+/// then it did not let the session in. The client was told that no server answers.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_master_that_takes_all_the_time_leaves_some_for_the_replica() {
+    for flavor in flavors() {
+        let (stack, link) = behind_a_link_with(flavor, "connect_timeout: 1s").await;
+        let (mut reader, mut writer) = (stack.session().await, stack.session().await);
+        let read = reader.prep("SELECT v FROM t WHERE id = ?").await.unwrap();
+        let write = writer.prep("INSERT INTO t VALUES (?, 'never')").await.unwrap();
+        cut(&link).await;
+        // On new connections, on which the statements are not prepared.
+        execute(&mut reader, "SELECT 1").await;
+        execute(&mut writer, "SELECT 1").await;
+        link.freeze();
+        link.set_mode(Mode::Blackhole).await;
+        let seen: Option<String> = reader.exec_first(&read, (1,)).await.unwrap();
+        assert_eq!(seen.as_deref(), Some("one"), "{flavor}");
+        match writer.exec_drop(&write, (2,)).await {
+            Err(mysql_async::Error::Server(error)) => {
+                assert_eq!(error.code, 1290, "{flavor}: {}", error.message);
+            }
+            other => panic!("{flavor}: {other:?}"),
+        }
+        link.thaw();
+        assert_eq!(rows(&stack).await, [1], "{flavor}");
+    }
+}
+
+/// The answer to LOAD DATA LOCAL was cut off in the middle, and an error written into it: the client
+/// took that for the rest, and waited for ever for the answer to its next statement.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_written_into_the_answer_to_a_file() {
+    const LOAD: &str = "LOAD DATA LOCAL INFILE 'x' INTO TABLE loaded (a)";
+    for flavor in flavors() {
+        let (stack, link) = behind_a_link_with(flavor, "tls: {servers: off}").await;
+        let mut direct = stack.direct(stack.pair.master.port()).await;
+        execute(&mut direct, "CREATE TABLE loaded (a INT)").await;
+        let mut answers = [0; 3];
+        for bytes in 0..70 {
+            let mut session = stack.session().await;
+            execute(&mut session, "SELECT 1").await;
+            let file = Box::pin(ReaderStream::new(&b"1\n2\n"[..]));
+            session.set_infile_handler(async move { Ok(file as _) });
+            link.cut_after(Direction::ToClient, bytes, Cut::Close);
+            let told = outcome(&mut session, LOAD).await;
+            let next = tokio::time::timeout(PATIENCE, outcome(&mut session, "SELECT 2")).await;
+            let next =
+                next.unwrap_or_else(|_| panic!("{flavor}, {bytes} bytes: {told}, and stuck"));
+            let (at, goes_on) = match told.as_str() {
+                // The cut came later.
+                "ok" => (0, next.as_str()),
+                "closed" => (1, "closed"),
+                error if is_error(error, 1180, "08007") => (2, "ok"),
+                other => panic!("{flavor}, {bytes} bytes: {other}"),
+            };
+            assert_eq!(next, goes_on, "{flavor}, {bytes} bytes: {told}");
+            answers[at] += 1;
+        }
+        assert!(answers[1] > 0 && answers[2] > 0, "{flavor}: {answers:?}");
+    }
+}
+
+/// A server that hangs up says why, and was taken to answer the statement that came meanwhile: the
+/// client got an error numbered 0, which drivers call packets out of order.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_farewell_is_not_taken_for_an_answer() {
+    for flavor in flavors() {
+        let (stack, link) = behind_a_link_with(flavor, "tls: {servers: off}").await;
+        for bytes in 0..4 {
+            let login = Login::new("app", "app-pass");
+            let mut client = RawClient::logged_in(stack.failsoft.port(), &login).await;
+            client.query("SELECT 1").await.unwrap();
+            // MySQL answers that it cannot read the statement.
+            link.cut_after(Direction::ToServer, bytes, Cut::HalfClose);
+            let frames = client.query("SELECT 41 + 1").await.unwrap();
+            let numbers: Vec<_> = frames.iter().map(|frame| frame.sequence).collect();
+            assert_eq!(numbers, [1, 2, 3, 4, 5], "{flavor}, {bytes} bytes: {frames:?}");
+            assert!(frames.iter().any(|frame| frame.payload == b"\x0242"), "{frames:?}");
         }
     }
 }

@@ -19,9 +19,13 @@ use failsoft_tests::{PATIENCE, Stack, outcome};
 use mysql_async::prelude::Queryable;
 use mysql_async::{ChangeUserOpts, Conn, Row};
 use raw::{
-    CALM, Handmade, Kind, QUERY_ATTRIBUTES, STMT_BULK, Wire, com, execution, lenenc_bytes, show,
+    CALM, Handmade, Kind, QUERY_ATTRIBUTES, STMT_BULK, Wire, app_login, com, execution,
+    lenenc_bytes, show,
 };
-use testkit::{Flavor, Frame, RawClient, capability, execute, flavors, query_one, wait_until};
+use testkit::{
+    Failsoft, Flavor, Frame, Login, Mask, Pair, RawClient, capability, execute, flavors, query_one,
+    wait_until,
+};
 use tokio::io::AsyncWriteExt;
 use tokio_util::io::ReaderStream;
 
@@ -284,12 +288,21 @@ async fn compare<S>(stack: &Stack, what: &str, choices: &[(&str, u32)], script: 
 where
     S: AsyncFn(&mut Recorder, u32),
 {
+    let logins: Vec<_> = choices.iter().map(|(name, more)| (*name, app_login(*more, 0))).collect();
+    compare_as(stack, what, &logins, script).await
+}
+
+/// The same with these logins.
+async fn compare_as<S>(stack: &Stack, what: &str, logins: &[(&str, Login)], script: S) -> String
+where
+    S: AsyncFn(&mut Recorder, u32),
+{
     let mut report = String::new();
-    for &(name, more) in choices {
+    for (name, login) in logins {
         let mut transcripts = Vec::new();
         for port in [stack.pair.master.port(), stack.failsoft.port()] {
-            let mut recorder = Recorder::new(Wire::login(port, more).await);
-            script(&mut recorder, more).await;
+            let mut recorder = Recorder::new(Wire::login_as(port, login).await);
+            script(&mut recorder, login.capabilities).await;
             transcripts.push(recorder.transcript);
         }
         let [direct, through] = transcripts.try_into().unwrap();
@@ -341,6 +354,132 @@ async fn replies_are_the_servers_to_the_byte() {
     assert!(report.is_empty(), "\n{report}");
 }
 
+/// Definitions of columns are there where the server sends them, and left out where it leaves them
+/// out: of prepared statements whose definitions the client has, or of all that is asked.
+#[tokio::test(flavor = "multi_thread")]
+async fn definitions_are_left_out_where_the_server_leaves_them_out() {
+    let mut report = String::new();
+    for flavor in flavors() {
+        let stack = Stack::start_with(flavor, CALM).await;
+        let logins = [("plain", 0), ("DEPRECATE_EOF", capability::DEPRECATE_EOF)];
+        let logins = logins.map(|(name, more)| match flavor {
+            Flavor::MariaDb => (name, app_login(more, capability::CACHE_METADATA)),
+            Flavor::MySql => (name, app_login(more | capability::OPTIONAL_METADATA, 0)),
+        });
+        report += &compare_as(&stack, "statements", &logins, statements).await;
+        report += &compare_as(&stack, "statements twice", &logins, twice).await;
+        report += &compare_as(&stack, "prepared", &logins, prepared).await;
+        report += &compare_as(&stack, "cursors", &logins, cursors).await;
+        report += &compare_as(&stack, "commands", &logins, commands).await;
+        report += &compare_as(&stack, "altered", &logins, altered).await;
+        if flavor == Flavor::MySql {
+            report += &compare_as(&stack, "without any", &logins, without_definitions).await;
+        }
+    }
+    assert!(report.is_empty(), "\n{report}");
+}
+
+/// A table becomes another between executions, with and without a cursor.
+async fn altered(r: &mut Recorder, _: u32) {
+    r.query("CREATE TABLE other (id INT, v VARCHAR(10))").await;
+    r.query("INSERT INTO other VALUES (1, 'one'), (2, 'two')").await;
+    let id = r.prepare("SELECT * FROM other WHERE id < ?").await;
+    let mut with_types = true;
+    for change in ["MODIFY v TEXT", "ADD COLUMN w INT", "DROP COLUMN v", "MODIFY id BIGINT"] {
+        for flags in [0, 0, 1, 0] {
+            r.execute(id, flags, &parameters(&[number(3)], with_types)).await;
+            with_types = false;
+            if flags == 1 {
+                let all = [id.to_le_bytes(), 9_u32.to_le_bytes()].concat();
+                r.ask("fetch", com::STMT_FETCH, &all, Kind::Rows).await;
+            }
+        }
+        r.query(&format!("ALTER TABLE other {change}")).await;
+        let fresh = r.prepare("SELECT * FROM other").await;
+        r.execute(fresh, 0, &[]).await;
+        r.query("SET NAMES latin1").await;
+        r.execute(fresh, 0, &[]).await;
+        r.query("SET NAMES utf8mb4").await;
+    }
+    r.query("DROP TABLE other").await;
+}
+
+/// A client of MySQL's that does not want definitions.
+async fn without_definitions(r: &mut Recorder, capabilities: u32) {
+    r.query("SET resultset_metadata = NONE").await;
+    statements(r, capabilities).await;
+    twice(r, capabilities).await;
+    prepared(r, capabilities).await;
+    cursors(r, capabilities).await;
+    r.ask("fields", com::FIELD_LIST, b"t\0", Kind::Rows).await;
+    r.query("SET resultset_metadata = FULL").await;
+    r.query("SELECT * FROM t").await;
+    r.query("SET resultset_metadata = NONE").await;
+    r.ask("reset connection", com::RESET_CONNECTION, b"", Kind::One).await;
+    r.query("SELECT * FROM t").await;
+}
+
+/// What a client agreed on it gets, also from a server that has less than others of its version: the
+/// same bytes as from one that has it all. Clients that did not agree on it get theirs as well.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_lacks_what_was_agreed_on_is_made_up_for() {
+    let mut report = String::new();
+    let eof = capability::DEPRECATE_EOF;
+    for flavor in flavors() {
+        for hidden in [eof, eof | capability::SESSION_TRACK] {
+            let pair = Pair::start(flavor).await.expect("a pair");
+            let old = Mask::start(pair.master.port(), hidden.into()).await;
+            let databases = [("master", old.port()), ("replica", pair.replica.port())];
+            let failsoft = Failsoft::config(&databases).with(CALM).start().await;
+            let stack = Stack::with_table(failsoft, pair).await;
+            let choices = [("plain", 0), ("DEPRECATE_EOF", eof)];
+            report += &compare(&stack, "statements", &choices, statements).await;
+            report += &compare(&stack, "statements twice", &choices[1..], twice).await;
+            report += &compare(&stack, "prepared", &choices, prepared).await;
+            report += &compare(&stack, "cursors", &choices, cursors).await;
+            report += &compare(&stack, "commands", &choices, commands).await;
+            let with_files = [("files", eof | capability::LOCAL_FILES)];
+            report += &compare(&stack, "files", &with_files, files).await;
+            for &length in LENGTHS {
+                let mut wire = Wire::login(stack.failsoft.port(), eof).await;
+                as_text(&mut wire, length).await;
+            }
+        }
+    }
+    assert!(report.is_empty(), "\n{report}");
+}
+
+/// A session goes from a server that has DEPRECATE_EOF to one that has not, with its statements.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_goes_on_at_a_server_that_has_less() {
+    let eof = capability::DEPRECATE_EOF;
+    for flavor in flavors() {
+        let pair = Pair::start(flavor).await.expect("a pair");
+        let old = Mask::start(pair.replica.port(), eof.into()).await;
+        let databases = [("master", pair.master.port()), ("replica", old.port())];
+        let failsoft = Failsoft::config(&databases).start().await;
+        let mut stack = Stack::with_table(failsoft, pair).await;
+        let mut transcripts = Vec::new();
+        let mut moved = Recorder::new(Wire::login(stack.failsoft.port(), eof).await);
+        let statement = moved.prepare("SELECT id, v, ? FROM t").await;
+        moved.execute(statement, 0, &parameters(&[number(5)], true)).await;
+        stack.pair.master.kill().unwrap();
+        let mut direct = Recorder::new(Wire::login(stack.pair.replica.port(), eof).await);
+        let again = direct.prepare("SELECT id, v, ? FROM t").await;
+        direct.execute(again, 0, &parameters(&[number(5)], true)).await;
+        for (recorder, id) in [(&mut direct, again), (&mut moved, statement)] {
+            recorder.query("SELECT * FROM t; SELECT 1").await;
+            recorder.execute(id, 0, &parameters(&[number(6)], false)).await;
+            recorder.execute(id, 1, &parameters(&[number(7)], false)).await;
+            let all = [id.to_le_bytes(), 9_u32.to_le_bytes()].concat();
+            recorder.ask("fetch", com::STMT_FETCH, &all, Kind::Rows).await;
+            transcripts.push(recorder.transcript.clone());
+        }
+        let report = differences(&flavor.to_string(), &transcripts[0], &transcripts[1]);
+        assert!(report.is_empty(), "\n{report}");
+    }
+}
+
 async fn statements(recorder: &mut Recorder, capabilities: u32) {
     let none = if capabilities & QUERY_ATTRIBUTES != 0 { "\0\x01" } else { "" };
     for sql in STATEMENTS {
@@ -364,7 +503,7 @@ async fn twice(r: &mut Recorder, _: u32) {
 
 /// MySQL answers some of what it cannot prepare with an ordinary OK packet.
 fn is_prepared(frames: &[Frame]) -> bool {
-    frames[0].is_ok() && frames[0].payload.len() == 12
+    frames[0].is_ok() && matches!(frames[0].payload.len(), 12 | 13)
 }
 
 /// A parameter's type and value.
@@ -556,9 +695,9 @@ const FIRST: &[(&str, u8, &[u8], Kind)] = &[
     ("reset connection first", com::RESET_CONNECTION, b"", Kind::One),
     ("fields first", com::FIELD_LIST, b"t\0", Kind::Rows),
     ("prepare first", com::STMT_PREPARE, b"SELECT ?", Kind::Prepared),
-    ("execute first", com::STMT_EXECUTE, &[9, 0, 0, 0, 0, 1, 0, 0, 0], Kind::Results),
-    ("fetch first", com::STMT_FETCH, &[9, 0, 0, 0, 1, 0, 0, 0], Kind::Rows),
-    ("reset statement first", com::STMT_RESET, &[9, 0, 0, 0], Kind::One),
+    ("execute first", com::STMT_EXECUTE, &[9, 0, 0, 64, 0, 1, 0, 0, 0], Kind::Results),
+    ("fetch first", com::STMT_FETCH, &[9, 0, 0, 64, 1, 0, 0, 0], Kind::Rows),
+    ("reset statement first", com::STMT_RESET, &[9, 0, 0, 64], Kind::One),
 ];
 
 /// `COM_QUERY` and `COM_STMT_EXECUTE` with two attributes (MySQL).

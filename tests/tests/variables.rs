@@ -10,10 +10,10 @@
 
 use std::collections::BTreeMap;
 
-use failsoft_tests::{Stack, behind_a_link, cut, outcome};
+use failsoft_tests::{NOT_SETTINGS, Stack, behind_a_link, cut, outcome, reload};
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Row, Value};
-use testkit::{flavors, query_one};
+use testkit::{Failsoft, flavors, query_one};
 
 /// What no session is given a second time: what concerns its next write only, or takes a session for
 /// a replica's. Setting them ties a session to its server.
@@ -23,23 +23,6 @@ const TIED: &[&str] = &["insert_id", "pseudo_slave_mode", "pseudo_replica_mode"]
 const LOCK: &[&str] = &["transaction_read_only", "tx_read_only"];
 
 type Variables = BTreeMap<String, String>;
-
-/// What names the server, the connection or the moment, and not the session's settings.
-const NOT_SETTINGS: &[&str] = &[
-    "error_count",
-    "gtid_seq_no",
-    "identity",
-    "in_transaction",
-    "last_gtid",
-    "last_insert_id",
-    "proxy_user",
-    "pseudo_thread_id",
-    "rand_seed1",
-    "rand_seed2",
-    "statement_id",
-    "timestamp",
-    "warning_count",
-];
 
 async fn variables(session: &mut Conn) -> Result<Variables, mysql_async::Error> {
     let rows: Vec<Row> = session.query("SHOW SESSION VARIABLES").await?;
@@ -144,22 +127,29 @@ async fn compare(stack: &Stack, port: u16, sessions: Vec<Changed>, ours: &[&str]
     kept
 }
 
+/// A session for each variable that can be changed, which has done so.
+async fn changed_sessions(stack: &Stack) -> Vec<Changed> {
+    let flavor = stack.pair.flavor();
+    let mut direct = stack.direct(stack.pair.master.port()).await;
+    let changes = working_changes(&mut direct).await;
+    direct.disconnect().await.unwrap();
+    assert!(changes.len() > 60, "{flavor}: {changes:?}");
+    println!("{flavor}: {} variables", changes.len());
+    let mut sessions = Vec::new();
+    for (name, change) in changes {
+        let mut session = stack.session().await;
+        assert_eq!(outcome(&mut session, &change).await, "ok", "{change}");
+        sessions.push(Changed { name, change, session });
+    }
+    sessions
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn every_session_variable_goes_with_its_session() {
     for flavor in flavors() {
         let (mut stack, link) = behind_a_link(flavor).await;
         let (master, replica) = (stack.pair.master.port(), stack.pair.replica.port());
-        let mut direct = stack.direct(master).await;
-        let changes = working_changes(&mut direct).await;
-        direct.disconnect().await.unwrap();
-        assert!(changes.len() > 60, "{flavor}: {changes:?}");
-        println!("{flavor}: {} variables", changes.len());
-        let mut sessions = Vec::new();
-        for (name, change) in changes {
-            let mut session = stack.session().await;
-            assert_eq!(outcome(&mut session, &change).await, "ok", "{change}");
-            sessions.push(Changed { name, change, session });
-        }
+        let sessions = changed_sessions(&stack).await;
         cut(&link).await;
         let sessions = compare(&stack, master, sessions, &[]).await;
         stack.pair.master.kill().unwrap();
@@ -174,6 +164,30 @@ async fn every_session_variable_goes_with_its_session() {
             }
         }
         let sessions = compare(&stack, master, sessions, &[]).await;
+        assert!(sessions.len() > 60, "{flavor}");
+    }
+}
+
+/// The server is changed by a reload after a promotion, there and back.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_session_variable_goes_to_a_new_master() {
+    for flavor in flavors() {
+        let mut stack = Stack::start(flavor).await;
+        let mut sessions = changed_sessions(&stack).await;
+        for _ in 0..2 {
+            stack.pair.promote().await.unwrap();
+            let (master, replica) = (stack.pair.master.port(), stack.pair.replica.port());
+            let config = Failsoft::config(&[("master", master), ("replica", replica)]);
+            reload(&stack.failsoft, &config).await;
+            for changed in &mut sessions {
+                if TIED.contains(&changed.name.as_str()) {
+                    continue;
+                }
+                let port = query_one::<u16>(&mut changed.session, "SELECT @@port").await;
+                assert_eq!(port, master, "{flavor}: {}", changed.change);
+            }
+            sessions = compare(&stack, master, sessions, &[]).await;
+        }
         assert!(sessions.len() > 60, "{flavor}");
     }
 }

@@ -33,12 +33,13 @@ use std::path::Path;
 
 pub use model::{
     Account, Admin, ClientTls, Config, Database, Health, Limits, Listen, Log, LogFormat, LogLevel,
-    Login, Role, ServerTls, Tls,
+    Login, Pool, PoolMode, Role, ServerTls, Tls,
 };
 pub use problem::{ConfigError, Position, Problem};
 pub use secret::Secret;
 pub use settings::{Kind, SETTINGS, Setting};
 pub use show::Change;
+pub use units::duration;
 
 use crate::locate::Place;
 use crate::node::Node;

@@ -1,5 +1,6 @@
 //! The configuration, as the rest of the program uses it.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::num::NonZeroU8;
 use std::path::PathBuf;
@@ -39,8 +40,10 @@ pub struct Config {
     pub connect_timeout: Duration,
     /// The master may replicate from another server.
     pub master_may_replicate: bool,
-    /// How long a write waits for the master; zero in this version.
+    /// How long a write waits for a lost master.
     pub hold_writes: Duration,
+    /// How connections to servers are kept.
+    pub pool: Pool,
     /// What clients may use up.
     pub limits: Limits,
     /// The file is reloaded when it changes.
@@ -51,10 +54,14 @@ pub struct Config {
     pub drain_timeout: Duration,
     /// Statements that take at least this long are logged; `None` is off.
     pub slow_statement: Option<Duration>,
+    /// Where the outcome ledger outlives the process.
+    pub ledger: Option<PathBuf>,
     /// Encryption.
     pub tls: Tls,
     /// Log lines.
     pub log: Log,
+    /// The files that the configuration names: certificates, keys and secrets.
+    pub files: BTreeSet<PathBuf>,
 }
 
 /// An address to listen on.
@@ -147,6 +154,19 @@ pub struct Health {
     pub timeout: Duration,
 }
 
+/// How connections to servers are kept.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Pool {
+    /// When.
+    pub mode: PoolMode,
+    /// The most to one server that belong to no session.
+    pub idle: usize,
+    /// How long one is kept that nobody takes.
+    pub idle_time: Duration,
+    /// How old one may become.
+    pub lifetime: Duration,
+}
+
 /// What clients may use up.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Limits {
@@ -158,6 +178,8 @@ pub struct Limits {
     pub server_connections: usize,
     /// Bytes of the longest packet taken from a client, 1 MiB to 1 GiB.
     pub packet: u64,
+    /// Bytes that long packets of all clients may take together, 16 MiB to 1 TiB.
+    pub memory: u64,
     /// How long a client may take to log in; never zero.
     pub login_timeout: Duration,
     /// How long a client may send nothing; never zero.
@@ -171,6 +193,9 @@ pub struct Tls {
     pub clients: ClientTls,
     /// PEM files of the certificate shown to clients and its key; `None` is a self-signed one.
     pub cert_key: Option<(PathBuf, PathBuf)>,
+    /// PEM file of the authorities for certificates of clients, which each must show then; only with
+    /// [`ClientTls::Required`].
+    pub client_ca: Option<PathBuf>,
     /// On connections to servers.
     pub servers: ServerTls,
     /// PEM file of the authorities for [`ServerTls::Verify`]; there exactly then.
@@ -268,6 +293,16 @@ words! {
         Required = "required",
         /// As required, and the certificate must be signed by the configured authorities.
         Verify = "verify",
+    }
+}
+
+words! {
+    /// When connections to servers are kept.
+    PoolMode {
+        /// Never.
+        Off = "off",
+        /// When their session ends.
+        Session = "session",
     }
 }
 

@@ -6,14 +6,14 @@
 use std::net::IpAddr;
 use std::num::NonZeroU8;
 use std::path::PathBuf;
-use std::time::Duration;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 
 use crate::accounts::Accounts;
 use crate::addresses;
 use crate::databases::{self, Draft};
-use crate::model::{Account, Config, Health, Limits, Log, Login, ServerTls, Tls};
+use crate::model::{Account, ClientTls, Config, Health, Limits, Log, Login, Pool, PoolMode};
+use crate::model::{ServerTls, Tls};
 use crate::node::{Node, quoted};
 use crate::reader::{Given, Reader, Section};
 use crate::settings::Kind;
@@ -46,11 +46,14 @@ pub(crate) fn config(reader: &mut Reader<'_>, node: &Node) -> Option<Config> {
     check_fixed(reader, root);
     let read_only = reader.read_or_default(root, "read_only", boolean);
     let connect_timeout = reader.read_or_default(root, "connect_timeout", duration);
+    let hold_writes = reader.read_or_default(root, "hold_writes", duration);
     let master_may_replicate = reader.read_or_default(root, "master_may_replicate", boolean);
     let watch = reader.read_or_default(root, "watch", boolean);
-    let threads = reader.read(root, "threads", whole::<usize>);
+    let threads = reader.read(root, "threads", whole::<usize>).value().unwrap_or_else(cores);
+    let pool = pool(reader, root, limits, threads);
     let drain_timeout = reader.read_or_default(root, "drain_timeout", duration);
     let slow_statement = reader.read_or_default(root, "slow_statement", duration_or_off);
+    let ledger = reader.path(root, "ledger").value();
     Some(Config {
         listen,
         admin: admin?,
@@ -64,14 +67,17 @@ pub(crate) fn config(reader: &mut Reader<'_>, node: &Node) -> Option<Config> {
         health: health?,
         connect_timeout: connect_timeout?,
         master_may_replicate: master_may_replicate?,
-        hold_writes: Duration::ZERO,
+        hold_writes: hold_writes?,
+        pool: pool?,
         limits: limits?,
         watch: watch?,
-        threads: threads.value().unwrap_or_else(cores),
+        threads,
         drain_timeout: drain_timeout?,
         slow_statement: slow_statement?,
+        ledger,
         tls: tls?,
         log: log?,
+        files: std::mem::take(&mut reader.files),
     })
 }
 
@@ -93,13 +99,6 @@ fn check_fixed(reader: &mut Reader<'_>, root: &Section<'_>) {
             let message = format!("found {}, expected \"master\"", other.describe());
             reader.reject(root.at("reads"), message);
         }
-    }
-    if let Given::Value(hold) = reader.read(root, "hold_writes", duration)
-        && !hold.is_zero()
-    {
-        let found = show_duration(hold);
-        let message = format!("found {found}, which is not available in this version, expected 0s");
-        reader.reject(root.at("hold_writes"), message);
     }
 }
 
@@ -144,12 +143,38 @@ fn health(reader: &mut Reader<'_>, root: &Section<'_>) -> Option<Health> {
     Some(Health { interval, threshold, timeout })
 }
 
+fn pool(
+    reader: &mut Reader<'_>,
+    root: &Section<'_>,
+    limits: Option<Limits>,
+    threads: usize,
+) -> Option<Pool> {
+    let section = &reader.section(root, "pool");
+    let mode = reader.read_or_default(section, "mode", word);
+    let idle = reader.read_or_default(section, "idle", whole::<usize>);
+    let idle_time = reader.read_or_default(section, "idle_time", duration);
+    let lifetime = reader.read_or_default(section, "lifetime", duration);
+    // What is kept counts as well, and sessions would find no room beside it.
+    if let (Some(PoolMode::Session), Some(idle), Some(limits)) = (mode, idle, limits)
+        && (1..=idle.max(threads)).contains(&limits.server_connections)
+    {
+        let most = limits.server_connections;
+        let each = if threads > idle { format!(" for {threads} threads") } else { String::new() };
+        let message = format!(
+            "found {idle}{each}, expected less than limits.server_connections, which is {most}"
+        );
+        reader.reject(section.at("idle"), message);
+    }
+    Some(Pool { mode: mode?, idle: idle?, idle_time: idle_time?, lifetime: lifetime? })
+}
+
 fn limits(reader: &mut Reader<'_>, root: &Section<'_>) -> Option<Limits> {
     let section = &reader.section(root, "limits");
     let connections = reader.read_or_default(section, "connections", whole);
     let connections_per_user = reader.read_or_default(section, "connections_per_user", whole);
     let server_connections = reader.read_or_default(section, "server_connections", whole);
     let packet = reader.read_or_default(section, "packet", size);
+    let memory = reader.read_or_default(section, "memory", size);
     let login_timeout = reader.read_or_default(section, "login_timeout", duration);
     let idle_timeout = reader.read_or_default(section, "idle_timeout", duration);
     if let (Some(all), Some(of_one)) = (connections, connections_per_user)
@@ -164,6 +189,7 @@ fn limits(reader: &mut Reader<'_>, root: &Section<'_>) -> Option<Limits> {
         connections_per_user: connections_per_user?,
         server_connections: server_connections?,
         packet: packet?,
+        memory: memory?,
         login_timeout: login_timeout?,
         idle_timeout: idle_timeout?,
     })
@@ -175,6 +201,16 @@ fn tls(reader: &mut Reader<'_>, root: &Section<'_>) -> Option<Tls> {
     let servers = reader.read_or_default(section, "servers", word);
     let cert_key = pair(reader, section, "cert", "key");
     let client_cert = pair(reader, section, "client_cert", "client_key");
+    let client_ca = reader.file(section, "client_ca");
+    if let (Some(mode @ (ClientTls::Off | ClientTls::Preferred)), false) =
+        (clients, client_ca.is_absent())
+    {
+        let message = format!(
+            "found although tls.clients is \"{mode}\", expected only with \"required\", since \
+             clients without TLS show no certificate"
+        );
+        reader.reject(section.at("client_ca").key(), message);
+    }
     let ca = reader.file(section, "ca");
     match (servers, &ca) {
         (Some(ServerTls::Verify), Given::Absent) => {
@@ -191,7 +227,8 @@ fn tls(reader: &mut Reader<'_>, root: &Section<'_>) -> Option<Tls> {
         }
         _ => {}
     }
-    Some(Tls { clients: clients?, cert_key, servers: servers?, ca: ca.value(), client_cert })
+    let (client_ca, ca) = (client_ca.value(), ca.value());
+    Some(Tls { clients: clients?, cert_key, client_ca, servers: servers?, ca, client_cert })
 }
 
 /// The networks of which PROXY headers are taken; a single address is a network too.
@@ -200,11 +237,22 @@ fn proxies(reader: &mut Reader<'_>, root: &Section<'_>) -> Vec<IpNet> {
     let mut networks = Vec::new();
     for (place, text) in reader.texts(section, "from").value().unwrap_or_default() {
         match text.parse().or_else(|_| text.parse().map(IpAddr::into)) {
-            Ok(network) => networks.push(IpNet::trunc(&network)),
+            Ok(network) => networks.push(canonical(network).trunc()),
             Err(_) => reader.mismatch(place, &Node::Text(text), Kind::Networks),
         }
     }
     networks
+}
+
+/// An IPv4 network is one, also where it is written as IPv6 has it, `::ffff:10.0.0.0/104`: that is
+/// how addresses are compared.
+fn canonical(network: IpNet) -> IpNet {
+    let four = match network {
+        IpNet::V6(six) => six.addr().to_ipv4_mapped().zip(six.prefix_len().checked_sub(96)),
+        IpNet::V4(_) => None,
+    };
+    let four = four.and_then(|(address, prefix)| Ipv4Net::new(address, prefix).ok());
+    four.map_or(network, IpNet::V4)
 }
 
 /// Two files that need each other.

@@ -4,6 +4,7 @@
 //! [`Reader`] reads single keys of it. A setting that is wrong is reported once, where it stands,
 //! and then counts as [`Given::Broken`]: checks that need it keep quiet.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -98,13 +99,15 @@ pub(crate) struct Reader<'a> {
     env: Env<'a>,
     /// Where files with relative names are.
     folder: PathBuf,
+    /// The files that the text names.
+    pub(crate) files: BTreeSet<PathBuf>,
     findings: Vec<Finding>,
 }
 
 impl<'a> Reader<'a> {
     pub(crate) fn new(file: &str, env: Env<'a>) -> Self {
         let folder = Path::new(file).parent().map(Path::to_owned).unwrap_or_default();
-        Self { env, folder, findings: Vec::new() }
+        Self { env, folder, files: BTreeSet::new(), findings: Vec::new() }
     }
 
     /// Notes a problem: what was found, what was expected.
@@ -320,8 +323,17 @@ impl<'a> Reader<'a> {
         (texts, has_all)
     }
 
-    /// Reads a file name; a relative one starts from the configuration file.
+    /// Reads the name of a file that is read; a relative one starts from the configuration file.
     pub(crate) fn file(&mut self, section: &Section<'_>, key: &str) -> Given<PathBuf> {
+        let path = self.path(section, key);
+        if let Given::Value(path) = &path {
+            self.files.insert(path.clone());
+        }
+        path
+    }
+
+    /// Reads the name of a file that is written; a relative one starts from the configuration file.
+    pub(crate) fn path(&mut self, section: &Section<'_>, key: &str) -> Given<PathBuf> {
         match self.read(section, key, crate::values::text) {
             Given::Value(name) => Given::Value(self.folder.join(name)),
             Given::Absent => Given::Absent,

@@ -340,8 +340,31 @@ pub const SETTINGS: &[Setting] = &[
         "hold_writes",
         Kind::Time(0, HOUR),
         "0s",
-        "How long a write waits for the master before it is refused; this version knows only 0s, \
-         which is at once.",
+        "How long a write waits for a lost master before it is refused; 0s is not at all.",
+    ),
+    row(
+        "pool.mode",
+        Kind::Word(&["off", "session"]),
+        "off",
+        "Whether connections to servers are kept for sessions to come when a session ends.",
+    ),
+    row(
+        "pool.idle",
+        Kind::Whole(1, 100_000),
+        "64",
+        "The most connections to one server that are kept and belong to no session.",
+    ),
+    row(
+        "pool.idle_time",
+        Kind::Time(SECOND, 24 * HOUR),
+        "1m",
+        "How long a connection is kept that no session takes; shorter than the servers' `wait_timeout`.",
+    ),
+    row(
+        "pool.lifetime",
+        Kind::Time(SECOND, 24 * HOUR),
+        "1h",
+        "How old a connection may become that is kept.",
     ),
     row("limits.connections", Kind::Whole(1, 1_000_000), "10000", "Client connections at a time."),
     row(
@@ -363,6 +386,12 @@ pub const SETTINGS: &[Setting] = &[
         "The longest packet taken from a client, as `max_allowed_packet`.",
     ),
     row(
+        "limits.memory",
+        Kind::Size(16 << 20, 1 << 40),
+        "1GiB",
+        "What packets of clients longer than 256 KiB may take of memory together, at least two of `limits.packet`; a client for whose packet there is no more room is refused.",
+    ),
+    row(
         "limits.login_timeout",
         Kind::Time(100, HOUR),
         "10s",
@@ -378,7 +407,7 @@ pub const SETTINGS: &[Setting] = &[
         "watch",
         Kind::Bool,
         "false",
-        "Reloads this file when it changes on disk. Accepted, and of no effect in this version.",
+        "Reloads this file when it, or a file that it names, changes on disk.",
     ),
     row(
         "threads",
@@ -400,6 +429,13 @@ pub const SETTINGS: &[Setting] = &[
          version.",
     ),
     row(
+        "ledger",
+        Kind::File,
+        "",
+        "Where writes of unknown outcome are kept, a line of JSON for each, so that a restart does \
+         not forget them.",
+    ),
+    row(
         "tls.clients",
         Kind::Word(&["off", "preferred", "required"]),
         "preferred",
@@ -413,6 +449,13 @@ pub const SETTINGS: &[Setting] = &[
          self-signed one at start.",
     ),
     row("tls.key", Kind::File, "", "The private key of `tls.cert`, in PEM."),
+    row(
+        "tls.client_ca",
+        Kind::File,
+        "",
+        "The authorities that sign clients' certificates, in PEM; with it every client has to show \
+         one. Only with `tls.clients: required`.",
+    ),
     row(
         "tls.servers",
         Kind::Word(&["off", "preferred", "required", "verify"]),
@@ -470,7 +513,7 @@ mod tests {
         assert_eq!(keys_of("users[]"), ["name", "pass", "pass_env", "pass_file"]);
         assert_eq!(keys_of("health"), ["interval", "threshold", "timeout"]);
         let root = keys_of("");
-        assert_eq!(root.len(), 22, "{root:?}");
+        assert_eq!(root.len(), 24, "{root:?}");
         for key in root {
             assert_eq!(keys_of("").iter().filter(|other| **other == key).count(), 1, "{key}");
         }

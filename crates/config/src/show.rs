@@ -6,7 +6,7 @@ use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::model::{Account, Admin, Config, Database, Health, Limits, Log, Role, Tls};
+use crate::model::{Account, Admin, Config, Database, Health, Limits, Log, Pool, Role, Tls};
 use crate::secret::Secret;
 use crate::units::{show_duration, show_size};
 
@@ -88,11 +88,13 @@ fn whole(config: &Config) -> Part<'_> {
         ("connect_timeout", time(config.connect_timeout)),
         ("master_may_replicate", plain(config.master_may_replicate)),
         ("hold_writes", time(config.hold_writes)),
+        ("pool", pool(config.pool)),
         ("limits", limits(config.limits)),
         ("watch", plain(config.watch)),
         ("threads", plain(config.threads)),
         ("drain_timeout", time(config.drain_timeout)),
         ("slow_statement", config.slow_statement.map_or_else(off, time)),
+        ("ledger", config.ledger.as_deref().map_or(Part::Absent, file)),
         ("tls", tls(&config.tls)),
         ("log", log(config.log)),
     ])
@@ -151,19 +153,28 @@ fn health(health: Health) -> Part<'static> {
     ])
 }
 
+fn pool(pool: Pool) -> Part<'static> {
+    Part::Map(vec![
+        ("mode", plain(pool.mode)),
+        ("idle", plain(pool.idle)),
+        ("idle_time", time(pool.idle_time)),
+        ("lifetime", time(pool.lifetime)),
+    ])
+}
+
 fn limits(limits: Limits) -> Part<'static> {
     Part::Map(vec![
         ("connections", plain(limits.connections)),
         ("connections_per_user", plain(limits.connections_per_user)),
         ("server_connections", plain(limits.server_connections)),
         ("packet", Part::Value(show_size(limits.packet))),
+        ("memory", Part::Value(show_size(limits.memory))),
         ("login_timeout", time(limits.login_timeout)),
         ("idle_timeout", time(limits.idle_timeout)),
     ])
 }
 
 fn tls(tls: &Tls) -> Part<'_> {
-    let file = |path: &Path| text(&path.display().to_string());
     let files = |pair: &Option<(std::path::PathBuf, std::path::PathBuf)>| match pair {
         Some((cert, key)) => (file(cert), file(key)),
         None => (Part::Absent, Part::Absent),
@@ -174,6 +185,7 @@ fn tls(tls: &Tls) -> Part<'_> {
         ("clients", plain(tls.clients)),
         ("cert", cert),
         ("key", key),
+        ("client_ca", tls.client_ca.as_deref().map_or(Part::Absent, file)),
         ("servers", plain(tls.servers)),
         ("ca", tls.ca.as_deref().map_or(Part::Absent, file)),
         ("client_cert", client_cert),
@@ -183,6 +195,10 @@ fn tls(tls: &Tls) -> Part<'_> {
 
 fn log(log: Log) -> Part<'static> {
     Part::Map(vec![("format", plain(log.format)), ("level", plain(log.level))])
+}
+
+fn file(path: &Path) -> Part<'static> {
+    text(&path.display().to_string())
 }
 
 fn plain(value: impl fmt::Display) -> Part<'static> {

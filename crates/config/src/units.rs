@@ -16,7 +16,8 @@ const SIZE: &[(&str, u64)] = &[
 ];
 
 /// Reads numbers with units, each unit at most once and larger ones first; or a bare `0`.
-pub(crate) fn duration(text: &str) -> Option<Duration> {
+#[must_use]
+pub fn duration(text: &str) -> Option<Duration> {
     if text == "0" {
         return Some(Duration::ZERO);
     }
@@ -145,7 +146,7 @@ mod tests {
 
         #[test]
         fn no_text_panics(text: String) {
-            let _: Option<Duration> = duration(&text);
+            let _read = duration(&text);
             let _: Option<u64> = size(&text);
         }
     }

@@ -11,6 +11,7 @@ use policy::utc::rfc3339;
 use policy::view::{self, View};
 use serde::{Deserialize, Serialize};
 use telemetry::Totals;
+pub use telemetry::UnknownOutcome;
 
 /// Everything that one failsoft sees.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -25,6 +26,8 @@ pub struct Status {
     pub uptime_s: u64,
     /// Whether failsoft takes new sessions: not while it starts, nor when it is about to end.
     pub ready: bool,
+    /// What is in force, and whether it is what is on disk.
+    pub configuration: Configuration,
     /// What each partition can do.
     pub partitions: Vec<Partition>,
     /// What each server is, in the order of the configuration.
@@ -33,8 +36,109 @@ pub struct Status {
     pub sessions: Sessions,
     /// What they have asked for.
     pub statements: Statements,
+    /// The latest writes of unknown outcome, the latest first; all that are kept are at
+    /// `/api/v1/unknown-outcomes`.
+    pub unknown_outcomes: Vec<UnknownOutcome>,
     /// What happened lately, the latest first.
     pub events: Vec<Event>,
+}
+
+/// What is in force, and whether it is what is on disk.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Configuration {
+    /// The file.
+    pub file: String,
+    /// When it was read the last time that it was found good.
+    pub read_at: String,
+    /// Since when the file on disk is not good: what was read before is in force.
+    pub invalid_since: Option<String>,
+    /// What is wrong with it, one line for each mistake.
+    pub problems: Vec<String>,
+    /// What is different in the file, and needs a restart.
+    pub needs_restart: Vec<Difference>,
+}
+
+impl Configuration {
+    /// What is wrong, in a sentence.
+    #[must_use]
+    pub fn words(&self) -> Option<String> {
+        let since = self.invalid_since.as_ref()?;
+        let (file, read_at) = (&self.file, &self.read_at);
+        Some(format!(
+            "the configuration on disk ({file}) is invalid since {since}; running with the one of \
+             {read_at}"
+        ))
+    }
+}
+
+/// A setting that is different.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Difference {
+    /// The setting, such as `health.interval`.
+    pub setting: String,
+    /// Its value before; `***` for a secret.
+    pub old: String,
+    /// Its value now, in the same way.
+    pub new: String,
+}
+
+/// What came of reading the configuration again.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Reloaded {
+    /// What is different from now on.
+    pub changes: Vec<Difference>,
+    /// What is different in the file, and needs a restart.
+    pub needs_restart: Vec<Difference>,
+}
+
+/// What an action is answered with that was not carried out.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Refused {
+    /// Why not.
+    pub error: String,
+    /// All that is wrong, a line for each, where there may be several things.
+    #[serde(default)]
+    pub problems: Vec<String>,
+}
+
+/// What `/api/v1/read-only` takes.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReadOnly {
+    /// Whether read-only mode is switched on, or off.
+    pub on: bool,
+    /// The partition; all where there is none.
+    #[serde(default)]
+    pub partition: Option<String>,
+}
+
+/// What `/api/v1/pause` takes.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pause {
+    /// How long each write may wait at most, seconds.
+    #[serde(default = "Pause::usual")]
+    pub hold_s: u64,
+    /// The partition; all where there is none.
+    #[serde(default)]
+    pub partition: Option<String>,
+}
+
+impl Pause {
+    /// How long a write waits where the order does not say: shorter than most clients wait for an
+    /// answer.
+    fn usual() -> u64 {
+        30
+    }
+}
+
+/// What `/api/v1/resume` takes.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Resume {
+    /// The partition; all where there is none.
+    #[serde(default)]
+    pub partition: Option<String>,
 }
 
 /// What a partition can do.
@@ -44,7 +148,8 @@ pub struct Partition {
     pub name: String,
     /// `read-write` or `read-only`.
     pub mode: String,
-    /// Why it is read-only: `config`, `masterless`, `unreachable`, `severed` or `misconfigured`.
+    /// Why it is read-only: `config`, `paused`, `masterless`, `unreachable`, `severed` or
+    /// `misconfigured`.
     pub reason: Option<String>,
     /// Since when.
     pub since: String,
@@ -112,6 +217,8 @@ pub struct Sessions {
     pub login: u64,
     /// Clients that are logged in.
     pub open: u64,
+    /// Clients whose write waits for the master.
+    pub held: u64,
 }
 
 /// What happened to statements since the start.
@@ -147,28 +254,39 @@ pub(crate) struct Facts<'a> {
     pub(crate) started: SystemTime,
     pub(crate) now: SystemTime,
     pub(crate) ready: bool,
+    pub(crate) configuration: Configuration,
     pub(crate) totals: Totals,
+    pub(crate) outcomes: &'a [UnknownOutcome],
     pub(crate) events: &'a [Entry],
 }
+
+/// How many unknown outcomes the status has.
+pub(crate) const OUTCOMES: usize = 20;
 
 impl Status {
     pub(crate) fn new(view: &View, facts: &Facts<'_>) -> Self {
         let Facts { totals, .. } = facts;
-        let connections = totals.connections.iter().copied().chain(std::iter::repeat(0));
         Self {
             host: facts.host.to_owned(),
             version: facts.version.to_owned(),
             started: rfc3339(facts.started),
             uptime_s: facts.now.duration_since(facts.started).unwrap_or_default().as_secs(),
             ready: facts.ready,
+            configuration: facts.configuration.clone(),
             partitions: view.partitions.iter().map(|each| partition(view, each)).collect(),
             servers: view
                 .servers
                 .iter()
-                .zip(connections)
-                .map(|(each, connections)| server(view, each, connections))
+                .map(|each| {
+                    let connections = totals.connections.get(&each.name).copied();
+                    server(view, each, connections.unwrap_or(0))
+                })
                 .collect(),
-            sessions: Sessions { login: totals.sessions_login, open: totals.sessions_open },
+            sessions: Sessions {
+                login: totals.sessions_login,
+                open: totals.sessions_open,
+                held: totals.held,
+            },
             statements: Statements {
                 answered: totals.statements,
                 refused: totals.refused,
@@ -176,6 +294,7 @@ impl Status {
                 transactions_aborted: totals.aborted,
                 writes_unknown: totals.unknown,
             },
+            unknown_outcomes: facts.outcomes.to_vec(),
             events: facts.events.iter().rev().map(event).collect(),
         }
     }
@@ -328,13 +447,28 @@ pub(crate) mod tests {
     pub(crate) fn status() -> Status {
         let events = [("first", Severity::Info), ("second", Severity::Warn)]
             .map(|(text, severity)| Entry { at: UNIX_EPOCH, severity, text: text.into() });
+        let outcome = UnknownOutcome {
+            at: rfc3339(UNIX_EPOCH),
+            reference: "8f3a1c".into(),
+            client: "10.0.0.7".into(),
+            user: "app".into(),
+            schema: "shop".into(),
+            digest: "INSERT INTO `a<b>` VALUES (?)".into(),
+            server: "master db1:3306".into(),
+            connection: 47,
+            cause: "reset".into(),
+            gtids: "0-1-7".into(),
+        };
+        let connections = [(ServerName::new("db1:3306"), 2)].into();
         let facts = Facts {
             host: "app001",
             version: "1.2.3",
             started: UNIX_EPOCH,
             now: UNIX_EPOCH + Duration::from_secs(3725),
             ready: true,
-            totals: Totals { sessions_open: 3, connections: vec![2], ..Totals::default() },
+            configuration: Configuration::default(),
+            totals: Totals { sessions_open: 3, connections, ..Totals::default() },
+            outcomes: &[outcome],
             events: &events,
         };
         Status::new(&lost_master(), &facts)

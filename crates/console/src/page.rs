@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::api::{Event, Partition, Server, Status, duration_words};
+use crate::api::{Event, Partition, Server, Status, UnknownOutcome, duration_words};
 
 /// How many events the page shows.
 const EVENTS: usize = 20;
@@ -26,9 +26,11 @@ pub(crate) fn page(status: &Status) -> String {
     if !status.ready {
         html.push_str("<p class=\"note\">Not ready: starting, or about to end.</p>\n");
     }
+    push_configuration(&mut html, status);
     status.partitions.iter().for_each(|partition| push_partition(&mut html, partition));
     push_servers(&mut html, status);
     push_numbers(&mut html, status);
+    push_outcomes(&mut html, &status.unknown_outcomes);
     push_events(&mut html, &status.events);
     html.push_str(
         "</main>\n<footer><p>Also here: <a href=\"/api/v1/status\">status as JSON</a>, \
@@ -72,6 +74,27 @@ fn push_partition(html: &mut String, partition: &Partition) {
         Text(&partition.mode),
         Text(&partition.words),
     );
+}
+
+fn push_configuration(html: &mut String, status: &Status) {
+    let configuration = &status.configuration;
+    if let Some(words) = configuration.words() {
+        push!(html, "<div class=\"note\">\n<p>Attention: {}.</p>\n<ul>\n", Text(&words));
+        for problem in &configuration.problems {
+            push!(html, "<li>{}</li>\n", Text(problem));
+        }
+        html.push_str("</ul>\n</div>\n");
+    }
+    if !configuration.needs_restart.is_empty() {
+        let settings = configuration.needs_restart.iter().map(|it| it.setting.as_str());
+        let settings = settings.collect::<Vec<_>>().join(", ");
+        push!(
+            html,
+            "<p class=\"note\">Different in the file, and not in force until failsoft is started \
+             again: {}.</p>\n",
+            Text(&settings),
+        );
+    }
 }
 
 fn push_servers(html: &mut String, status: &Status) {
@@ -131,8 +154,9 @@ fn messages(messages: &[String]) -> String {
 fn push_numbers(html: &mut String, status: &Status) {
     let statements = &status.statements;
     let connections = status.servers.iter().map(|server| server.connections).sum();
-    let numbers: [(&str, u64); 7] = [
+    let numbers: [(&str, u64); 8] = [
         ("clients", status.sessions.open),
+        ("writes that wait", status.sessions.held),
         ("connections to servers", connections),
         ("statements answered", statements.answered),
         ("refused", statements.refused),
@@ -145,6 +169,41 @@ fn push_numbers(html: &mut String, status: &Status) {
         push!(html, "<div><dt>{name}</dt><dd>{value}</dd></div>\n");
     }
     html.push_str("</dl>\n</section>\n");
+}
+
+/// The writes that somebody has to look for; nothing where there are none.
+fn push_outcomes(html: &mut String, outcomes: &[UnknownOutcome]) {
+    if outcomes.is_empty() {
+        return;
+    }
+    html.push_str(
+        "<section>\n<h2>Writes of unknown outcome</h2>\n<p>Sent, and the connection broke before \
+         the answer: each may or may not have been applied. Look for it in the server's binary \
+         log, by the id of its connection, behind the GTIDs given here. \
+         <a href=\"/api/v1/unknown-outcomes\">All that are kept, as JSON</a>.</p>\n<table>\n\
+         <thead><tr><th scope=\"col\">Reference</th><th scope=\"col\">Statement</th>\
+         <th scope=\"col\">Client</th><th scope=\"col\">Sent to</th></tr></thead>\n<tbody>\n",
+    );
+    for outcome in outcomes {
+        push!(
+            html,
+            "<tr><th scope=\"row\">{} <small><time>{}</time></small></th>\
+             <td data-label=\"Statement\"><code>{}</code></td>\
+             <td data-label=\"Client\">{}@{} <small>{}</small></td>\
+             <td data-label=\"Sent to\">{}, connection {} <small>{} {}</small></td></tr>\n",
+            Text(&outcome.reference),
+            Text(&outcome.at),
+            Text(&outcome.digest),
+            Text(&outcome.user),
+            Text(&outcome.client),
+            Text(&outcome.schema),
+            Text(&outcome.server),
+            outcome.connection,
+            Text(&outcome.cause),
+            Text(&outcome.gtids),
+        );
+    }
+    html.push_str("</tbody>\n</table>\n</section>\n");
 }
 
 fn push_events(html: &mut String, events: &[Event]) {
@@ -180,6 +239,9 @@ mod tests {
             "0 of the last 1 checks",
             "http-equiv=\"refresh\"",
             "second</li>",
+            "8f3a1c <small>",
+            "<code>INSERT INTO `a&lt;b&gt;` VALUES (?)</code>",
+            "app@10.0.0.7 <small>shop</small>",
         ];
         for part in expected {
             assert!(html.contains(part), "{part} in\n{html}");

@@ -1,23 +1,25 @@
 //! The HTTP server.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use axum::extract::{Query, State};
 use axum::http::{HeaderName, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use control::Handle;
 use policy::view::{Partition, View};
 use serde::Deserialize;
 use telemetry::Metrics;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::api::{Facts, Status};
+use crate::actions::{self, Reloads, Settling, Token};
+use crate::api::{Configuration, Facts, OUTCOMES, Status, UnknownOutcome};
 use crate::page;
 
 /// What the console shows.
@@ -35,6 +37,14 @@ pub struct Console {
     pub started: SystemTime,
     /// How far failsoft is.
     pub phase: watch::Receiver<Phase>,
+    /// What is in force, and whether it is what is on disk.
+    pub configuration: watch::Receiver<Configuration>,
+    /// What actions need; without one there are none.
+    pub token: watch::Receiver<Option<Token>>,
+    /// Where reloads are asked for.
+    pub reloads: Reloads,
+    /// By which sessions go by what was ordered before the answer.
+    pub settling: Settling,
 }
 
 /// How far failsoft is. Load balancers are sent elsewhere unless it serves.
@@ -57,7 +67,8 @@ pub async fn serve(
     console: Console,
     stop: CancellationToken,
 ) -> io::Result<()> {
-    axum::serve(listener, router(console)).with_graceful_shutdown(stop.cancelled_owned()).await
+    let service = router(console).into_make_service_with_connect_info::<SocketAddr>();
+    axum::serve(listener, service).with_graceful_shutdown(stop.cancelled_owned()).await
 }
 
 fn router(console: Console) -> Router {
@@ -72,22 +83,43 @@ fn router(console: Console) -> Router {
             "/api/v1/status",
             get(|State(console): State<Arc<Console>>| async move { Json(console.status()) }),
         )
+        .route("/api/v1/unknown-outcomes", get(unknown_outcomes))
+        .route("/api/v1/reload", post(actions::reload))
+        .route("/api/v1/read-only", post(actions::read_only))
+        .route("/api/v1/pause", post(actions::pause))
+        .route("/api/v1/resume", post(actions::resume))
+        .route("/api/v1/servers/{server}/enable", post(actions::enable))
+        .route("/api/v1/servers/{server}/disable", post(actions::disable))
         .fallback(|| async { (StatusCode::NOT_FOUND, "there is nothing here\n") })
         .with_state(Arc::new(console))
 }
 
 impl Console {
-    fn status(&self) -> Status {
+    pub(crate) fn status(&self) -> Status {
         let facts = Facts {
             host: &self.host,
             version: self.version,
             started: self.started,
             now: SystemTime::now(),
             ready: self.closed().is_none(),
+            configuration: self.configuration.borrow().clone(),
             totals: self.metrics.totals(),
+            outcomes: &self.metrics.ledger().latest(OUTCOMES),
             events: &self.control.events(),
         };
         Status::new(&self.control.view(), &facts)
+    }
+
+    /// Waits until every session goes by the latest view.
+    pub(crate) async fn settle(&self) {
+        if *self.phase.borrow() != Phase::Serving {
+            return;
+        }
+        let (answer, answered) = oneshot::channel();
+        if self.settling.send(answer).await.is_ok() {
+            // Nobody to answer is the end of all sessions.
+            drop(answered.await);
+        }
     }
 
     /// Why nobody should connect, whatever the servers are like.
@@ -118,8 +150,22 @@ async fn show_metrics(State(console): State<Arc<Console>>) -> impl IntoResponse 
     ([(header::CONTENT_TYPE, kind)], console.metrics.render())
 }
 
+async fn unknown_outcomes(State(console): State<Arc<Console>>) -> Json<Vec<UnknownOutcome>> {
+    Json(console.metrics.ledger().all())
+}
+
 async fn readiness(State(console): State<Arc<Console>>) -> Verdict {
-    console.closed().unwrap_or_else(|| Verdict { yes: true, why: "ready".to_owned() })
+    let mut verdict = console.closed().unwrap_or_else(|| {
+        let wrong = console.configuration.borrow().words();
+        // It serves all the same.
+        let why = wrong.map_or_else(|| "ready".to_owned(), |wrong| format!("ready; {wrong}"));
+        Verdict { yes: true, why }
+    });
+    // A session that ended by a bug harms no other, so the process goes on; but somebody should know.
+    if let Some(panics) = console.metrics.panics().words() {
+        verdict.why = format!("{}\n{panics}", verdict.why);
+    }
+    verdict
 }
 
 /// Which partition is asked about.

@@ -1,75 +1,61 @@
-//! The task that owns the cluster, and the tasks that check the servers for it.
+//! The task that owns the cluster.
 
-use std::collections::BTreeSet;
-use std::hash::{BuildHasher, Hasher, RandomState};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use policy::cluster::{Cluster, Event, Report};
-use policy::observation::{CheckFailure, Observation};
-use policy::topology::{ServerName, Topology};
-use policy::view::View;
+use policy::topology::{ServerId, Topology};
+use policy::view::{Server, View};
 use telemetry::Metrics;
-use tokio::sync::{Notify, mpsc, watch};
-use tokio::time::Instant;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::events::{Entry, Events, Severity};
-use crate::handle::{Control, Handle, Order, OrderError, Ordered};
-use crate::probe::Probe;
+use crate::handle::{Control, Handle, Order, OrderError, Ordered, Reload};
 use crate::settings::Settings;
+use crate::watcher::{Checked, Manner, Means, Watched, watcher};
 
 /// Orders that may wait for the actor.
 const ORDERS: usize = 16;
 
-/// The end of one check.
-struct Checked {
-    server: usize,
-    result: Result<Observation, CheckFailure>,
-}
+/// Results of checks that may wait for it. A watcher that finds no room waits with its next check.
+const RESULTS: usize = 64;
 
 /// Starts the control plane on the current runtime. Servers and topology are in the same order.
 #[must_use]
 pub fn start(topology: Topology, settings: Settings, metrics: Arc<Metrics>) -> Control {
-    let names: Vec<_> = topology.servers.iter().map(|spec| spec.name.clone()).collect();
-    let unchecked = topology.servers.iter().enumerate().filter(|(_, spec)| spec.enabled);
-    let unchecked: BTreeSet<usize> = unchecked.map(|(server, _)| server).collect();
     let cluster = Cluster::new(topology, SystemTime::now());
     let view = Arc::new(cluster.view());
-    metrics.observe(&view);
     let (publish, views) = watch::channel(view);
-    let (set_ready, ready) = watch::channel(unchecked.is_empty());
+    let (set_ready, ready) = watch::channel(false);
     let (reports, reported) = mpsc::unbounded_channel();
     let (orders, ordered) = mpsc::channel(ORDERS);
-    // One place per server: each has at most one check under way.
-    let (results, checked) = mpsc::channel(names.len().max(1));
+    let (results, checked) = mpsc::channel(RESULTS);
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
     let events = Events::default();
-    let nudges: Vec<_> = names.iter().map(|_| Arc::new(Notify::new())).collect();
-    for ((server, target), nudge) in settings.servers.into_iter().enumerate().zip(&nudges) {
-        let watcher = Watcher {
-            server,
-            probe: Arc::new(Probe::new(target, settings.timeout)),
-            interval: settings.interval,
-            views: views.clone(),
-            nudge: Arc::clone(nudge),
-            results: results.clone(),
-            metrics: Arc::clone(&metrics),
-        };
-        tasks.spawn(stop.clone().run_until_cancelled_owned(watcher.run()));
-    }
-    let actor = Actor {
+    let means =
+        Means { views: views.clone(), results, metrics: Arc::clone(&metrics), stop: stop.clone() };
+    let mut actor = Actor {
         cluster,
-        names,
-        unchecked,
-        nudges,
+        unchecked: BTreeSet::new(),
+        watched: HashMap::new(),
+        watchers: 0,
+        means,
+        tasks: tasks.clone(),
         publish,
         set_ready,
         metrics,
         events: events.clone(),
     };
+    let enabled = |server: &&Server| server.enabled;
+    let view = actor.publish();
+    actor.unchecked = view.servers.iter().filter(enabled).map(|server| server.id).collect();
+    actor.settle_ready();
+    actor.watch(settings);
     tasks.spawn(actor.run(Inbox { checked, reported, ordered }, stop.clone()));
+    // More may be started all the same.
     tasks.close();
     Control { handle: Handle { views, ready, reports, orders, events }, stop, tasks }
 }
@@ -84,10 +70,13 @@ struct Inbox {
 /// Owns the cluster. Nothing else changes it.
 struct Actor {
     cluster: Cluster,
-    names: Vec<ServerName>,
-    /// Enabled servers of which no check has ended yet.
-    unchecked: BTreeSet<usize>,
-    nudges: Vec<Arc<Notify>>,
+    /// Servers of the first configuration of which no check has ended yet.
+    unchecked: BTreeSet<ServerId>,
+    watched: HashMap<ServerId, Watched>,
+    /// How many watchers there were.
+    watchers: u64,
+    means: Means,
+    tasks: TaskTracker,
     publish: watch::Sender<Arc<View>>,
     set_ready: watch::Sender<bool>,
     metrics: Arc<Metrics>,
@@ -99,20 +88,29 @@ impl Actor {
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
-                Some(Checked { server, result }) = inbox.checked.recv() => {
-                    self.apply(Event::Checked { server, result });
-                    self.unchecked.remove(&server);
-                    if self.unchecked.is_empty() {
-                        self.set_ready.send_if_modified(|ready| !std::mem::replace(ready, true));
-                    }
-                }
+                Some(checked) = inbox.checked.recv() => self.take_check(checked),
                 Some(report) = inbox.reported.recv() => self.take_report(report),
-                Some((order, reply)) = inbox.ordered.recv() => {
+                Some(Ordered { order, by, reply }) = inbox.ordered.recv() => {
                     // Whoever gave the order may have gone; it is carried out all the same.
-                    drop(reply.send(self.carry_out(order)));
+                    drop(reply.send(self.carry_out(order, &by)));
                 }
                 else => return,
             }
+        }
+    }
+
+    fn take_check(&mut self, Checked { server, watcher, result }: Checked) {
+        let is_current = self.watched.get(&server).is_some_and(|it| it.watcher == watcher);
+        if let Some(at) = self.cluster.position(server).filter(|_| is_current) {
+            self.apply(Event::Checked { server: at, result });
+        }
+        self.unchecked.remove(&server);
+        self.settle_ready();
+    }
+
+    fn settle_ready(&self) {
+        if self.unchecked.is_empty() {
+            self.set_ready.send_if_modified(|ready| !std::mem::replace(ready, true));
         }
     }
 
@@ -133,122 +131,124 @@ impl Actor {
             let severity = Severity::of(&change);
             self.events.enter(Entry { at, severity, text: change.to_string() });
         }
-        let view = Arc::new(self.cluster.view());
-        self.metrics.observe(&view);
-        self.publish.send_replace(view);
+        self.publish();
     }
 
-    fn carry_out(&mut self, order: Order) -> Result<(), OrderError> {
-        let (event, text) = match order {
-            Order::SetReadOnly(on) => {
-                let switched = if on { "on" } else { "off" };
-                let text = format!("an operator switched read-only mode {switched}");
-                (Event::SetReadOnly(on), text)
-            }
-            Order::SetEnabled { server, enabled } => {
-                let at = self.find(&server)?;
-                let done = if enabled { "enabled" } else { "disabled" };
-                let event = Event::SetEnabled { server: at, enabled };
-                (event, format!("an operator {done} server {server}"))
+    fn publish(&self) -> Arc<View> {
+        let view = Arc::new(self.cluster.view());
+        self.metrics.observe(&view);
+        self.publish.send_replace(Arc::clone(&view));
+        view
+    }
+
+    fn carry_out(&mut self, order: Order, by: &str) -> Result<(), OrderError> {
+        let (event, done) = match order {
+            Order::SetReadOnly { partition, on } => self.read_only(partition, on)?,
+            Order::SetPaused { partition, hold } => self.pause(partition, hold)?,
+            Order::SetEnabled { server, enabled } => self.enable(server, enabled)?,
+            Order::Reload(reload) => {
+                self.reload(*reload);
+                return Ok(());
             }
         };
+        let text = format!("{by} {done}");
         self.events.enter(Entry { at: SystemTime::now(), severity: Severity::Info, text });
         self.apply(event);
         Ok(())
     }
 
-    fn find(&self, server: &str) -> Result<usize, OrderError> {
-        self.names.iter().position(|name| name.as_str() == server).ok_or_else(|| {
-            let known: Vec<_> = self.names.iter().map(ServerName::as_str).collect();
-            OrderError::UnknownServer { server: server.to_owned(), known: known.join(", ") }
+    fn read_only(&self, name: Option<String>, on: bool) -> Result<(Event, String), OrderError> {
+        let partition = self.partition(name.as_deref())?;
+        if self.cluster.topology().read_only && !on {
+            return Err(OrderError::InConfiguration("read_only is set"));
+        }
+        let switched = if on { "on" } else { "off" };
+        let of = of_partition(name);
+        let text = format!("switched read-only mode{of} {switched}");
+        Ok((Event::SetReadOnly { partition, on }, text))
+    }
+
+    fn pause(
+        &self,
+        name: Option<String>,
+        hold: Option<Duration>,
+    ) -> Result<(Event, String), OrderError> {
+        let partition = self.partition(name.as_deref())?;
+        let of = of_partition(name);
+        let text = match hold {
+            Some(hold) => format!("holds writes{of} back, each for {hold:?} at most"),
+            None => format!("lets writes{of} go on"),
+        };
+        Ok((Event::SetPaused { partition, hold }, text))
+    }
+
+    /// Where a partition of this name is; none for no name.
+    fn partition(&self, name: Option<&str>) -> Result<Option<usize>, OrderError> {
+        let Some(name) = name else { return Ok(None) };
+        let partitions = &self.cluster.topology().partitions;
+        let at = partitions.iter().position(|known| **known == *name);
+        at.map(Some).ok_or_else(|| OrderError::UnknownPartition {
+            partition: name.to_owned(),
+            known: partitions.join(", "),
         })
     }
 
-    fn nudge(&self, server: usize) {
-        if let Some(nudge) = self.nudges.get(server) {
-            nudge.notify_one();
+    fn enable(&self, server: String, enabled: bool) -> Result<(Event, String), OrderError> {
+        let servers = &self.cluster.topology().servers;
+        let Some(at) = servers.iter().position(|spec| spec.name.as_str() == server) else {
+            let known: Vec<_> = servers.iter().map(|spec| spec.name.as_str()).collect();
+            return Err(OrderError::UnknownServer { known: known.join(", "), server });
+        };
+        if enabled && servers.get(at).is_some_and(|spec| !spec.enabled) {
+            return Err(OrderError::InConfiguration("the server is disabled"));
+        }
+        let done = if enabled { "enabled" } else { "disabled" };
+        let text = format!("{done} server {server}");
+        Ok((Event::SetEnabled { server: at, enabled }, text))
+    }
+
+    fn reload(&mut self, reload: Reload) {
+        let Reload { topology, settings, generation, events, checked } = reload;
+        for text in events {
+            self.events.enter(Entry { at: SystemTime::now(), severity: Severity::Info, text });
+        }
+        self.apply(Event::Reload { topology: Box::new(topology), generation, checked });
+        self.watch(settings);
+        // A server that went with the old configuration will not be checked.
+        let cluster = &self.cluster;
+        self.unchecked.retain(|server| cluster.position(*server).is_some());
+        self.settle_ready();
+    }
+
+    /// Watches the servers of the present configuration, which these settings are of. A watcher that
+    /// would do the same goes on.
+    fn watch(&mut self, settings: Settings) {
+        let mut before = std::mem::take(&mut self.watched);
+        let (interval, timeout) = (settings.interval, settings.timeout);
+        let view = self.cluster.view();
+        for (server, target) in view.servers.iter().zip(settings.servers) {
+            let manner = Manner { target, interval, timeout };
+            let same = before.remove(&server.id).filter(|watched| watched.manner == manner);
+            if let Some(watched) = same {
+                self.watched.insert(server.id, watched);
+                continue;
+            }
+            self.watchers += 1;
+            let named = (server.id, server.name.clone());
+            let (task, watched) = watcher(&self.means, named, self.watchers, manner);
+            self.tasks.spawn(task);
+            self.watched.insert(server.id, watched);
+        }
+    }
+
+    fn nudge(&self, server: ServerId) {
+        if let Some(watched) = self.watched.get(&server) {
+            watched.nudge.notify_one();
         }
     }
 }
 
-/// Checks one server again and again, one check at a time.
-struct Watcher {
-    server: usize,
-    probe: Arc<Probe>,
-    interval: Duration,
-    views: watch::Receiver<Arc<View>>,
-    nudge: Arc<Notify>,
-    results: mpsc::Sender<Checked>,
-    metrics: Arc<Metrics>,
-}
-
-impl Watcher {
-    async fn run(mut self) {
-        let mut jitter = Jitter::new();
-        loop {
-            let server = self.server;
-            let enabled = |view: &Arc<View>| view.servers.get(server).is_some_and(|s| s.enabled);
-            // A server that is disabled is left alone until it is enabled.
-            if self.views.wait_for(enabled).await.is_err() {
-                return;
-            }
-            let start = Instant::now();
-            let result = self.check().await;
-            self.metrics.check(server, start.elapsed());
-            if self.results.send(Checked { server, result }).await.is_err() {
-                return;
-            }
-            let next = start + jitter.apply(self.interval);
-            tokio::select! {
-                () = tokio::time::sleep_until(next) => {}
-                () = self.nudge.notified() => {}
-            }
-        }
-    }
-}
-
-impl Watcher {
-    /// A task of its own: a server that makes the client library panic fails its check, and goes on
-    /// being checked.
-    async fn check(&self) -> Result<Observation, CheckFailure> {
-        let probe = Arc::clone(&self.probe);
-        tokio::spawn(async move { probe.check().await }).await.unwrap_or_else(|error| {
-            tracing::error!("a health check did not end as it should: {error}");
-            let text = "the server's answer broke the health check".to_owned();
-            Err(CheckFailure { text, is_login: false })
-        })
-    }
-}
-
-/// Spreads the checks of many failsofts over time.
-struct Jitter(u64);
-
-impl Jitter {
-    fn new() -> Self {
-        Self(RandomState::new().build_hasher().finish() | 1)
-    }
-
-    /// The interval, by at most a tenth longer or shorter.
-    fn apply(&mut self, interval: Duration) -> Duration {
-        // xorshift64
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        let per_mille = 900 + u32::try_from(self.0 % 201).unwrap_or(100);
-        interval * per_mille / 1000
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn jitter_stays_within_a_tenth_and_varies() {
-        let mut jitter = Jitter::new();
-        let second = Duration::from_secs(1);
-        let all: BTreeSet<_> = (0..200).map(|_| jitter.apply(second)).collect();
-        assert!(all.len() > 20);
-        assert!(all.iter().all(|each| (900..=1100).contains(&each.as_millis())));
-    }
+/// What an order is about, for its line in the log.
+fn of_partition(name: Option<String>) -> String {
+    name.map_or_else(String::new, |name| format!(" of partition {name}"))
 }

@@ -17,10 +17,11 @@ mod handle;
 pub mod probe;
 mod settings;
 pub mod status;
+mod watcher;
 
 pub use actor::start;
 pub use events::{Entry, Severity};
-pub use handle::{Control, Handle, Order, OrderError};
+pub use handle::{Control, Handle, Order, OrderError, Reload};
 pub use policy::cluster::Report;
 pub use probe::check_once;
 pub use settings::{ProbeTarget, Settings, Tls, TlsMode};

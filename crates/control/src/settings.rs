@@ -16,7 +16,7 @@ pub struct Settings {
 }
 
 /// One server, and how to log in to it.
-#[derive(Clone)]
+#[derive(Clone, Eq, PartialEq)]
 pub struct ProbeTarget {
     /// Its name or address.
     pub host: String,
@@ -50,6 +50,8 @@ pub struct Tls {
     pub ca: Option<PathBuf>,
     /// The certificate we show, and its key.
     pub client_certificate: Option<(PathBuf, PathBuf)>,
+    /// A number that is another once there is something else in these files: checks read them once.
+    pub content: u64,
 }
 
 /// Whether connections to servers are encrypted.

@@ -13,7 +13,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use control::{
-    Control, Handle, Order, OrderError, ProbeTarget, Report, Settings, Tls, TlsMode, check_once,
+    Control, Handle, Order, OrderError, ProbeTarget, Reload, Report, Settings, Tls, TlsMode,
+    check_once,
 };
 use policy::health::HealthParams;
 use policy::mode::{Mode, Reason};
@@ -146,8 +147,8 @@ struct Watched {
 }
 
 impl Watched {
-    async fn start(flavor: Flavor) -> Self {
-        let pair = Pair::start(flavor).await.unwrap();
+    /// How the pair is watched, by an account.
+    fn configuration(pair: &Pair, account: Account) -> (Topology, Settings) {
         let servers = [(&pair.master, Role::Master), (&pair.replica, Role::Replica)];
         let spec = |(server, role): (&Server, Role)| ServerSpec {
             name: ServerName::new(&format!("127.0.0.1:{}", server.port())),
@@ -165,13 +166,18 @@ impl Watched {
         };
         let settings = Settings {
             servers: servers
-                .map(|(server, _)| target(server, MONITOR, TlsMode::Preferred))
+                .map(|(server, _)| target(server, account, TlsMode::Preferred))
                 .to_vec(),
             interval: Duration::from_millis(100),
             timeout: CHECK_LIMIT,
         };
-        let names: Vec<_> = topology.servers.iter().map(|spec| spec.name.clone()).collect();
-        let metrics = Arc::new(Metrics::new(&names, &topology.partitions).unwrap());
+        (topology, settings)
+    }
+
+    async fn start(flavor: Flavor) -> Self {
+        let pair = Pair::start(flavor).await.unwrap();
+        let (topology, settings) = Self::configuration(&pair, MONITOR);
+        let metrics = Arc::new(Metrics::new().unwrap());
         let control = control::start(topology, settings, metrics);
         control.handle().ready().await;
         Self { pair, control }
@@ -224,7 +230,11 @@ async fn a_refused_write_counts_until_the_server_is_looked_at_again() {
     let Some(flavor) = flavors.first() else { return };
     let watched = Watched::start(*flavor).await;
     let mut views = watched.handle().views();
-    watched.handle().reports().send(Report::RefusedWrite { server: 0 }).unwrap();
+    watched
+        .handle()
+        .reports()
+        .send(Report::RefusedWrite { server: watched.handle().view().servers[0].id })
+        .unwrap();
     let misconfigured = Mode::ReadOnly(Reason::Misconfigured);
     let seen = views.wait_for(|view| view.partitions[0].mode == misconfigured);
     tokio::time::timeout(LIMIT, seen).await.unwrap().unwrap();
@@ -240,20 +250,58 @@ async fn orders_are_in_force_when_they_are_answered() {
     let handle = watched.handle().clone();
     let master = handle.view().servers[0].name.to_string();
     let enable = |enabled| Order::SetEnabled { server: master.clone(), enabled };
-    handle.order(Order::SetReadOnly(true)).await.unwrap();
+    handle.order(Order::SetReadOnly { partition: None, on: true }, "an operator").await.unwrap();
     assert_eq!(watched.mode(), Mode::ReadOnly(Reason::Config));
-    handle.order(Order::SetReadOnly(false)).await.unwrap();
+    handle.order(Order::SetReadOnly { partition: None, on: false }, "an operator").await.unwrap();
     assert_eq!(watched.mode(), Mode::ReadWrite);
-    handle.order(enable(false)).await.unwrap();
+    handle.order(enable(false), "an operator").await.unwrap();
     assert_eq!(watched.mode(), Mode::ReadOnly(Reason::Masterless));
-    handle.order(enable(true)).await.unwrap();
+    handle.order(enable(true), "an operator").await.unwrap();
     watched.wait_for(Mode::ReadWrite).await;
     let unknown = Order::SetEnabled { server: "db9:1".into(), enabled: true };
-    let error = handle.order(unknown).await.unwrap_err();
+    let error = handle.order(unknown, "an operator").await.unwrap_err();
     assert!(matches!(error, OrderError::UnknownServer { .. }), "{error}");
     assert!(error.to_string().contains(&master), "{error}");
     watched.control.stop().await;
-    assert_eq!(handle.order(Order::SetReadOnly(true)).await, Err(OrderError::Stopped));
+    assert_eq!(
+        handle.order(Order::SetReadOnly { partition: None, on: true }, "an operator").await,
+        Err(OrderError::Stopped)
+    );
+}
+
+/// What the servers are watched by follows the configuration, and what is known of them stays.
+#[tokio::test]
+async fn checks_go_by_the_configuration_that_was_read_last() {
+    let flavors = testkit::flavors();
+    let Some(flavor) = flavors.first() else { return };
+    let watched = Watched::start(*flavor).await;
+    let handle = watched.handle();
+    let ids = |view: &View| view.servers.iter().map(|server| server.id).collect::<Vec<_>>();
+    let before = handle.view();
+    let wrong = Account { pass: "wrong", ..MONITOR };
+    for (generation, account) in (1..).zip([MONITOR, wrong, MONITOR]) {
+        let (topology, settings) = Watched::configuration(&watched.pair, account);
+        let checked = handle.look(&topology, &settings).await;
+        // The replica is known and stays one: it need not be looked at.
+        assert_eq!(checked.iter().map(|(at, _)| *at).collect::<Vec<_>>(), [0]);
+        assert_eq!(checked[0].1.is_ok(), account == MONITOR);
+        let events = vec![format!("reload {generation}")];
+        let reload = Reload { topology, settings, generation, events, checked };
+        handle.order(Order::Reload(Box::new(reload)), "a test").await.unwrap();
+        let view = handle.view();
+        assert_eq!((view.generation, ids(&view)), (generation, ids(&before)));
+        // One login that is refused removes nobody, those that follow do.
+        let mode = match account == MONITOR {
+            true => Mode::ReadWrite,
+            false => Mode::ReadOnly(Reason::Severed),
+        };
+        let view = watched.wait_for(mode).await;
+        let refused = view.servers[0].failure.as_ref().is_some_and(|failure| failure.is_login);
+        assert_eq!(refused, account != MONITOR, "{view:?}");
+    }
+    let told: Vec<_> = handle.events().into_iter().map(|entry| entry.text).collect();
+    assert!(told.contains(&"reload 2".to_owned()), "{told:?}");
+    watched.control.stop().await;
 }
 
 #[tokio::test]
@@ -263,7 +311,7 @@ async fn a_disabled_server_gets_no_checks() {
     let watched = Watched::start(*flavor).await;
     let replica = handle_name(&watched, 1);
     let order = Order::SetEnabled { server: replica, enabled: false };
-    watched.handle().order(order).await.unwrap();
+    watched.handle().order(order, "an operator").await.unwrap();
     // A check may have been under way.
     tokio::time::sleep(Duration::from_millis(300)).await;
     let seen_at = watched.handle().view().servers[1].seen_at;

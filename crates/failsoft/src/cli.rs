@@ -21,6 +21,19 @@ pub(crate) enum Command {
     /// Show what a running failsoft sees. Exits with 1 when a partition is read-only, and with 3
     /// when failsoft does not answer.
     Status(Status),
+    /// Have a running failsoft read its configuration again. Exits with 1 when the file is not good.
+    Reload(Action),
+    /// Switch read-only mode on, or undo that. What the configuration says stays.
+    ReadOnly(ReadOnly),
+    /// Have writes wait, so that the master can be changed without an error. Transactions that are open
+    /// go on.
+    Pause(Pause),
+    /// Undo `pause`.
+    Resume(Resume),
+    /// Take a server out: it gets no traffic until it is enabled, and no checks.
+    Disable(Server),
+    /// Undo `disable`. A server that the configuration disables stays so.
+    Enable(Server),
     /// Tell what a statement is, where it would go, and what a client would get in read-only mode.
     Explain(Explain),
     /// Start a private master and replica with failsoft in front, to try it out.
@@ -54,6 +67,75 @@ pub(crate) struct Status {
     /// Print the API's answer as it is
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// What every action needs.
+#[derive(Args, Debug)]
+pub(crate) struct Action {
+    /// Where failsoft's console is
+    #[arg(long, default_value = "http://127.0.0.1:9306", env = "FAILSOFT_URL")]
+    pub(crate) url: String,
+    /// The file that holds the token of the configuration (admin.token) [default: the environment
+    /// variable FAILSOFT_ADMIN_TOKEN holds it]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+    /// Print the API's answer as it is
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ReadOnly {
+    /// Whether writes are refused
+    #[arg(value_enum)]
+    pub(crate) switch: Switch,
+    /// The partition [default: all of them]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) partition: Option<String>,
+    #[command(flatten)]
+    pub(crate) action: Action,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Pause {
+    /// How long each write may wait at most, as `45s` or `2m`; after that it is refused
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = seconds)]
+    pub(crate) hold: u64,
+    /// The partition [default: all of them]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) partition: Option<String>,
+    #[command(flatten)]
+    pub(crate) action: Action,
+}
+
+/// Reads a time, in whole seconds.
+fn seconds(text: &str) -> Result<u64, String> {
+    let time = config::duration(text).filter(|time| time.subsec_nanos() == 0 && !time.is_zero());
+    time.map(|time| time.as_secs()).ok_or_else(|| "a time is like 45s or 2m".to_owned())
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Resume {
+    /// The partition [default: all of them]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) partition: Option<String>,
+    #[command(flatten)]
+    pub(crate) action: Action,
+}
+
+/// `on` or `off`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
+pub(crate) enum Switch {
+    On,
+    Off,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Server {
+    /// The server, as `host:port`
+    pub(crate) server: String,
+    #[command(flatten)]
+    pub(crate) action: Action,
 }
 
 #[derive(Args, Debug)]

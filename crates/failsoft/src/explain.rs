@@ -116,6 +116,7 @@ fn partition(mode: Mode) -> Partition {
         detail: Arc::from(""),
         master: Some(MASTER),
         epoch: 0,
+        hold: None,
         readers: vec![Reader { server: REPLICA, grade: 0, weight: 1 }],
     }
 }

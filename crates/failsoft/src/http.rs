@@ -1,4 +1,4 @@
-//! A GET request, for talking to failsoft's own console.
+//! Requests to failsoft's own console.
 
 use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
@@ -10,6 +10,16 @@ use anyhow::{Context, anyhow, bail};
 const LIMIT: Duration = Duration::from_secs(5);
 /// The longest answer, in bytes.
 const LONGEST: u64 = 64 << 20;
+
+/// How long an action may take: servers that are looked at take as long as a health check may.
+const ACTION_LIMIT: Duration = Duration::from_secs(60);
+
+/// What a console answered.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) body: String,
+}
 
 /// Where a console is.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -43,29 +53,53 @@ impl Console {
     /// # Errors
     /// Nobody answers there, or not failsoft.
     pub(crate) fn get(&self, path: &str) -> anyhow::Result<String> {
-        let answer = self
-            .answer(path)
-            .with_context(|| format!("no failsoft answers at http://{}", self.authority))?;
-        let (head, body) = answer
-            .split_once("\r\n\r\n")
-            .ok_or_else(|| anyhow!("what answers at http://{} is not failsoft", self.authority))?;
-        match head.split(' ').nth(1) {
-            Some("200") => Ok(body.to_owned()),
-            _ => {
-                let status = head.lines().next().unwrap_or_default();
-                bail!("http://{}{path} answered {status}", self.authority)
+        match self.ask("GET", path, "Accept: application/json\r\n", "", LIMIT)? {
+            Answer { status: 200, body } => Ok(body),
+            Answer { status, .. } => {
+                bail!("http://{}{path} answered with status {status}", self.authority)
             }
         }
     }
 
-    fn answer(&self, path: &str) -> io::Result<String> {
-        let mut stream = self.connect()?;
-        stream.set_read_timeout(Some(LIMIT))?;
-        stream.set_write_timeout(Some(LIMIT))?;
-        // 1.0: the answer comes whole, and its end is the end of the connection.
+    /// Orders an action.
+    ///
+    /// # Errors
+    /// Nobody answers there, or not failsoft.
+    pub(crate) fn post(&self, path: &str, token: &str, json: &str) -> anyhow::Result<Answer> {
+        let version = env!("CARGO_PKG_VERSION");
+        let headers = format!(
+            "Authorization: Bearer {token}\r\nUser-Agent: failsoft/{version}\r\n\
+             Content-Type: application/json\r\nContent-Length: {}\r\n",
+            json.len()
+        );
+        self.ask("POST", path, &headers, json, ACTION_LIMIT)
+    }
+
+    fn ask(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &str,
+        body: &str,
+        limit: Duration,
+    ) -> anyhow::Result<Answer> {
         let host = &self.authority;
-        let request =
-            format!("GET {path} HTTP/1.0\r\nHost: {host}\r\nAccept: application/json\r\n\r\n");
+        // 1.0: the answer comes whole, and its end is the end of the connection.
+        let request = format!("{method} {path} HTTP/1.0\r\nHost: {host}\r\n{headers}\r\n{body}");
+        let answer = self
+            .answer(&request, limit)
+            .with_context(|| format!("no failsoft answers at http://{host}"))?;
+        let answer = answer.split_once("\r\n\r\n").and_then(|(head, body)| {
+            let status = head.split(' ').nth(1)?.parse().ok()?;
+            Some(Answer { status, body: body.to_owned() })
+        });
+        answer.ok_or_else(|| anyhow!("what answers at http://{host} is not failsoft"))
+    }
+
+    fn answer(&self, request: &str, limit: Duration) -> io::Result<String> {
+        let mut stream = self.connect()?;
+        stream.set_read_timeout(Some(limit))?;
+        stream.set_write_timeout(Some(LIMIT))?;
         stream.write_all(request.as_bytes())?;
         let mut answer = String::new();
         stream.take(LONGEST).read_to_string(&mut answer)?;
@@ -115,7 +149,7 @@ mod tests {
         // what the server sends, body or a part of the error
         let table = [
             ("HTTP/1.0 200 OK\r\nA: b\r\n\r\nthe body", Ok("the body")),
-            ("HTTP/1.0 503 Service Unavailable\r\n\r\n", Err("503 Service Unavailable")),
+            ("HTTP/1.0 503 Service Unavailable\r\n\r\n", Err("status 503")),
             ("J\0\0\0\n8.0.36", Err("is not failsoft")),
             ("", Err("is not failsoft")),
         ];

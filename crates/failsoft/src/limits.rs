@@ -19,10 +19,18 @@ pub(crate) fn raise_open_files(config: &Config) {
         && limit < needed
     {
         tracing::warn!(
-            "{limit} open files are allowed, and the configured limits may take {needed}: raise \
-             LimitNOFILE or lower limits.connections"
+            "{limit} open files are allowed, and the configured limits may take {needed}: no more \
+             than {} clients are let in at a time; raise LimitNOFILE or lower limits.connections",
+            connections_that_fit()
         );
     }
+}
+
+/// How many clients the open files allow at a time, each with a connection to a server. What is left
+/// is for the console: who is to find out why no more are let in has to get in there.
+pub(crate) fn connections_that_fit() -> usize {
+    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    usize::try_from(limit.saturating_sub(OTHERS) / 2).unwrap_or(usize::MAX).max(1)
 }
 
 /// As many as clients and servers may take together; a session takes two while it connects.

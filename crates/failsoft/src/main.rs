@@ -7,16 +7,23 @@
     reason = "a program for the command line; the crates that do the work print nothing"
 )]
 
+mod activation;
 mod check;
 mod cli;
 mod demo;
 mod explain;
+mod handover;
 mod http;
 mod limits;
 mod notify;
+mod orders;
 mod partitions;
+mod reload;
 mod run;
+mod signals;
 mod status;
+mod surface;
+mod watch;
 mod wiring;
 
 use std::process::ExitCode;
@@ -49,6 +56,12 @@ fn main() -> ExitCode {
         Command::Run(options) => run::run(&options),
         Command::Check(options) => check::check(&options),
         Command::Status(options) => status::status(&options),
+        Command::Reload(options) => orders::reload(&options),
+        Command::ReadOnly(options) => orders::read_only(&options),
+        Command::Pause(options) => orders::pause(&options),
+        Command::Resume(options) => orders::resume(&options),
+        Command::Disable(options) => orders::enable(&options, false),
+        Command::Enable(options) => orders::enable(&options, true),
         Command::Explain(options) => explain::explain(&options),
         Command::Demo(options) => demo::demo(&options),
     };

@@ -13,6 +13,16 @@ pub(crate) fn notify(state: &str) {
     }
 }
 
+/// Says that the configuration is being read again (`Type=notify-reload`); `READY=1` has to follow.
+pub(crate) fn notify_reloading() {
+    if std::env::var_os("NOTIFY_SOCKET").is_none() {
+        return;
+    }
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    let micros = i128::from(now.tv_sec) * 1_000_000 + i128::from(now.tv_nsec) / 1000;
+    notify(&format!("RELOADING=1\nMONOTONIC_USEC={micros}"));
+}
+
 /// The socket is a path, or after an `@` a name of Linux's abstract kind.
 fn send(socket: &[u8], state: &str) -> io::Result<()> {
     let address = match socket.strip_prefix(b"@") {

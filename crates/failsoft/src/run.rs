@@ -5,23 +5,26 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use anyhow::Context;
 use config::{Config, LogFormat};
-use console::{Console, Phase};
+use console::{Phase, Reload, Reloads};
 use control::Control;
 use policy::topology::Topology;
-use proxy::Proxy;
+use proxy::{Proxy, Steering};
 use telemetry::Metrics;
-use tokio::net::TcpListener;
-use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use telemetry::log::Level;
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::activation::Lent;
 use crate::cli::Run;
+use crate::handover::{self, Handover};
 use crate::notify::notify;
+use crate::reload::{Reloader, Told};
+use crate::signals::{Signalled, Signals};
+use crate::surface::{Orders, console_of, start_console};
 use crate::{Exit, limits, wiring};
 
 /// Where the configuration is looked for when no file is named.
@@ -46,7 +49,9 @@ pub(crate) fn run(options: &Run) -> anyhow::Result<Exit> {
         Ok(topology) => topology,
         Err(error) => return Ok(bad_input(&error.context(file.display().to_string()))),
     };
-    start_log(&config)?;
+    let level = start_log(&config)?;
+    // Before there are other threads.
+    let lent = Lent::from_env();
     let version = env!("CARGO_PKG_VERSION");
     tracing::info!("failsoft {version} starts with {}", file.display());
     for setting in wiring::unavailable(&config) {
@@ -55,7 +60,7 @@ pub(crate) fn run(options: &Run) -> anyhow::Result<Exit> {
     limits::raise_open_files(&config);
     install_cryptography();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let done = runtime.block_on(serve(&config, topology));
+    let done = runtime.block_on(serve(Start { file, config, topology, lent, level }));
     // What is left on the runtime has nobody to answer any more.
     runtime.shutdown_background();
     Ok(done.map_or_else(
@@ -76,7 +81,7 @@ fn find_config() -> Option<PathBuf> {
     PLACES.into_iter().find(|place| Path::new(place).is_file()).map(PathBuf::from)
 }
 
-fn start_log(config: &Config) -> anyhow::Result<()> {
+fn start_log(config: &Config) -> anyhow::Result<Level> {
     let format = match config.log.format {
         LogFormat::Auto => telemetry::log::Format::Auto,
         LogFormat::Human => telemetry::log::Format::Human,
@@ -91,23 +96,61 @@ pub(crate) fn install_cryptography() {
     drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
 }
 
-async fn serve(config: &Config, topology: Topology) -> anyhow::Result<()> {
+/// What there is at the start.
+struct Start {
+    file: PathBuf,
+    config: Config,
+    topology: Topology,
+    lent: Lent,
+    level: Level,
+}
+
+/// Reloads that may wait.
+const RELOADS: usize = 4;
+
+async fn serve(start: Start) -> anyhow::Result<()> {
+    let Start { file, config, topology, lent, level } = start;
     let mut signals = Signals::new()?;
-    let names: Vec<_> = topology.servers.iter().map(|spec| spec.name.clone()).collect();
-    let metrics = Arc::new(Metrics::new(&names, &topology.partitions)?);
-    let control = control::start(topology, wiring::watching(config)?, Arc::clone(&metrics));
+    let metrics = Arc::new(Metrics::new()?);
+    if let Some(file) = &config.ledger {
+        let failed = || format!("the ledger cannot be kept in {} (ledger)", file.display());
+        metrics.ledger().keep_in(file).with_context(failed)?;
+    }
+    metrics.panics().watch();
+    let control = control::start(topology, wiring::watching(&config)?, Arc::clone(&metrics));
     let (phase, watched) = watch::channel(Phase::Starting);
+    let told = Told::new(&file, &config);
+    let (reloads, asked) = mpsc::channel(RELOADS);
+    let (settling, unsettled) = mpsc::channel(RELOADS);
+    let orders = Orders { reloads: reloads.clone(), settling };
+    let console = console_of(&control, &metrics, watched, &told, orders);
     let stop = CancellationToken::new();
-    let console = console_of(&control, &metrics, watched);
-    let console = start_console(config, console, &stop).await?;
+    let console = start_console(&config, console, &stop).await?;
     tokio::select! {
         () = control.handle().ready() => {
-            let proxy = start_proxy(config, &control, metrics)?;
+            let proxy = start_proxy(&config, lent, &control, Arc::clone(&metrics))?;
+            let (control, steering) = (control.handle().clone(), proxy.steering());
+            let handover = Handover::new(control.clone(), steering.clone());
+            handover.offer();
+            let reloader = Reloader {
+                file,
+                control,
+                steering,
+                handover,
+                level,
+                metrics,
+                told,
+                config: Arc::new(config),
+                generation: 0,
+            };
+            tokio::spawn(settle(proxy.steering(), unsettled));
+            let reloading = tokio::spawn(reloader.run(asked));
             phase.send_replace(Phase::Serving);
             notify("READY=1");
-            signals.stop().await;
+            wait_for_stop(&mut signals, &reloads).await;
             notify("STOPPING=1");
             phase.send_replace(Phase::Draining);
+            reloading.abort();
             drain(proxy, &mut signals).await;
         }
         () = signals.stop() => {}
@@ -121,49 +164,37 @@ async fn serve(config: &Config, topology: Topology) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The name of this machine, as the kernel has it.
-fn host_name() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/hostname")
-        .map_or_else(|_| "this machine".to_owned(), |name| name.trim().to_owned())
-}
-
-fn console_of(control: &Control, metrics: &Arc<Metrics>, phase: watch::Receiver<Phase>) -> Console {
-    Console {
-        control: control.handle().clone(),
-        metrics: Arc::clone(metrics),
-        host: host_name(),
-        version: env!("CARGO_PKG_VERSION"),
-        started: SystemTime::now(),
-        phase,
+/// Tells those who ask when all sessions go by the latest view.
+async fn settle(steering: Steering, mut unsettled: mpsc::Receiver<oneshot::Sender<()>>) {
+    while let Some(settled) = unsettled.recv().await {
+        steering.settle().await;
+        // Whoever asked may have gone.
+        let _told = settled.send(());
     }
 }
 
-/// Serves the console, unless the configuration has it off.
-async fn start_console(
-    config: &Config,
-    console: Console,
-    stop: &CancellationToken,
-) -> anyhow::Result<Option<JoinHandle<()>>> {
-    let Some(address) = &config.admin.http else { return Ok(None) };
-    let listener = TcpListener::bind(address)
-        .await
-        .with_context(|| format!("cannot listen on {address} for the console (admin.http)"))?;
-    tracing::info!("console at http://{}", listener.local_addr()?);
-    let stop = stop.clone();
-    Ok(Some(tokio::spawn(async move {
-        if let Err(error) = console::serve(listener, console, stop).await {
-            tracing::error!("the console ended: {error}");
+/// Passes signals to reload on, until there is one to stop.
+async fn wait_for_stop(signals: &mut Signals, reloads: &Reloads) {
+    while signals.next().await == Signalled::Reload {
+        // Nobody waits for the answer: what came of it is logged.
+        let (answer, _) = oneshot::channel();
+        if reloads.try_send(Reload { by: "SIGHUP".to_owned(), answer }).is_err() {
+            tracing::debug!("SIGHUP: as many reloads wait already as there is room for");
         }
-    })))
+    }
 }
 
-fn start_proxy(config: &Config, control: &Control, metrics: Arc<Metrics>) -> anyhow::Result<Proxy> {
+fn start_proxy(
+    config: &Config,
+    mut lent: Lent,
+    control: &Control,
+    metrics: Arc<Metrics>,
+) -> anyhow::Result<Proxy> {
     let handle = control.handle();
-    let serving = wiring::serving(config);
-    let proxy = proxy::start(serving, handle.views(), handle.reports(), metrics)?;
-    for address in proxy.addresses() {
-        tracing::info!("listening on {address}");
-    }
+    let serving = wiring::serving(config, 0);
+    let heritage = &mut |address: &str| lent.take(address).or_else(|| handover::take(address));
+    let proxy = proxy::start(serving, heritage, handle.views(), handle.reports(), metrics)?;
+    lent.tell_unused();
     Ok(proxy)
 }
 
@@ -174,36 +205,5 @@ async fn drain(proxy: Proxy, signals: &mut Signals) {
     tokio::select! {
         _ = drained => {}
         () = signals.stop() => tracing::warn!("told to stop again: open sessions are cut off"),
-    }
-}
-
-/// The signals that mean something.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    hang_up: Signal,
-}
-
-impl Signals {
-    fn new() -> std::io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            hang_up: signal(SignalKind::hangup())?,
-        })
-    }
-
-    /// Waits for the order to stop.
-    async fn stop(&mut self) {
-        loop {
-            tokio::select! {
-                _ = self.terminate.recv() => return,
-                _ = self.interrupt.recv() => return,
-                _ = self.hang_up.recv() => tracing::warn!(
-                    "SIGHUP: reloading the configuration is not available in this version; \
-                     restart failsoft to apply changes"
-                ),
-            }
-        }
     }
 }

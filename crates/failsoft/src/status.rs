@@ -6,6 +6,9 @@ use crate::Exit;
 use crate::cli::Status;
 use crate::http::Console;
 
+/// How many writes of unknown outcome are shown.
+const OUTCOMES: usize = 5;
+
 /// Prints the status.
 pub(crate) fn status(options: &Status) -> anyhow::Result<Exit> {
     let console = match Console::parse(&options.url) {
@@ -45,6 +48,8 @@ pub(crate) fn table(status: &api::Status) -> String {
     for partition in &status.partitions {
         lines.push(format!("{}: {}", partition.name, partition.words));
     }
+    lines.extend(status.configuration.words());
+    lines.extend(status.configuration.problems.iter().cloned());
     lines.push(String::new());
     let head = ["SERVER", "ROLE", "CONNECTION", "REPLICATION", "HEALTH", "VERSION"];
     let mut rows = vec![head.map(str::to_owned)];
@@ -62,15 +67,28 @@ pub(crate) fn table(status: &api::Status) -> String {
     let statements = &status.statements;
     lines.push(String::new());
     lines.push(format!(
-        "clients {}, connections to servers {connections}, statements {}, refused {}, retried {}, \
-         transactions lost {}, writes of unknown outcome {}",
+        "clients {}, writes that wait {}, connections to servers {connections}, statements {}, \
+         refused {}, retried {}, transactions lost {}, writes of unknown outcome {}",
         status.sessions.open,
+        status.sessions.held,
         statements.answered,
         statements.refused,
         statements.retried,
         statements.transactions_aborted,
         statements.writes_unknown,
     ));
+    lines.extend(status.unknown_outcomes.iter().take(OUTCOMES).map(|outcome| {
+        format!(
+            "  {} unknown outcome {}: {} of {}@{} on {}, connection {}",
+            outcome.at,
+            outcome.reference,
+            outcome.digest,
+            outcome.user,
+            outcome.client,
+            outcome.server,
+            outcome.connection,
+        )
+    }));
     lines.push(String::new());
     lines.join("\n")
 }

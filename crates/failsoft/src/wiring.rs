@@ -1,5 +1,7 @@
 //! Turns the configuration into what each crate needs to be told.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
+
 use anyhow::{Context, bail};
 use config::{Config, Database};
 use policy::health::HealthParams;
@@ -7,6 +9,7 @@ use policy::route::Tried;
 use policy::topology::{Role, ServerName, ServerSpec, Topology};
 use proxy::settings as data;
 
+use crate::limits;
 use crate::partitions::Partitions;
 
 /// What policy is told.
@@ -50,7 +53,8 @@ fn server(database: &Database, partition: usize) -> ServerSpec {
 /// # Errors
 /// A server has no account for its checks.
 pub(crate) fn watching(config: &Config) -> anyhow::Result<control::Settings> {
-    let servers = config.databases.iter().map(|database| probe_target(config, database));
+    let tls = watching_tls(&config.tls);
+    let servers = config.databases.iter().map(|database| probe_target(config, database, &tls));
     Ok(control::Settings {
         servers: servers.collect::<anyhow::Result<_>>()?,
         interval: config.health.interval,
@@ -58,7 +62,11 @@ pub(crate) fn watching(config: &Config) -> anyhow::Result<control::Settings> {
     })
 }
 
-fn probe_target(config: &Config, database: &Database) -> anyhow::Result<control::ProbeTarget> {
+fn probe_target(
+    config: &Config,
+    database: &Database,
+    tls: &control::Tls,
+) -> anyhow::Result<control::ProbeTarget> {
     let mut accounts = config.monitor.iter().chain(&database.account).chain(&config.users);
     let account =
         accounts.next().with_context(|| format!("no account checks {}", database.key()))?;
@@ -67,21 +75,32 @@ fn probe_target(config: &Config, database: &Database) -> anyhow::Result<control:
         port: database.port,
         user: account.name.clone(),
         pass: account.pass.expose().to_owned(),
-        tls: control::Tls {
-            mode: match config.tls.servers {
-                config::ServerTls::Off => control::TlsMode::Off,
-                config::ServerTls::Preferred => control::TlsMode::Preferred,
-                config::ServerTls::Required => control::TlsMode::Required,
-                config::ServerTls::Verify => control::TlsMode::Verify,
-            },
-            ca: config.tls.ca.clone(),
-            client_certificate: config.tls.client_cert.clone(),
-        },
+        tls: tls.clone(),
     })
 }
 
-/// What the data plane is told.
-pub(crate) fn serving(config: &Config) -> data::Settings {
+fn watching_tls(tls: &config::Tls) -> control::Tls {
+    let mut hasher = DefaultHasher::new();
+    let pair = tls.client_cert.iter().flat_map(|(cert, key)| [cert, key]);
+    for file in tls.ca.iter().chain(pair) {
+        // One that cannot be read is a check's to tell of.
+        std::fs::read(file).ok().hash(&mut hasher);
+    }
+    control::Tls {
+        mode: match tls.servers {
+            config::ServerTls::Off => control::TlsMode::Off,
+            config::ServerTls::Preferred => control::TlsMode::Preferred,
+            config::ServerTls::Required => control::TlsMode::Required,
+            config::ServerTls::Verify => control::TlsMode::Verify,
+        },
+        ca: tls.ca.clone(),
+        client_certificate: tls.client_cert.clone(),
+        content: hasher.finish(),
+    }
+}
+
+/// What the data plane is told of the configuration with this number.
+pub(crate) fn serving(config: &Config, generation: u64) -> data::Settings {
     let server = |database: &Database| data::ServerSettings {
         host: database.host.clone(),
         port: database.port,
@@ -90,6 +109,7 @@ pub(crate) fn serving(config: &Config) -> data::Settings {
         proxy_protocol: database.proxy_protocol,
     };
     data::Settings {
+        generation,
         listen: config.listen.iter().map(listen).collect(),
         threads: config.threads,
         servers: config.databases.iter().map(server).collect(),
@@ -98,11 +118,20 @@ pub(crate) fn serving(config: &Config) -> data::Settings {
         passthrough: (config.login == config::Login::Passthrough).then_some(config.login_memory),
         proxies: config.proxies.clone(),
         connect_timeout: config.connect_timeout,
+        hold_writes: config.hold_writes,
+        pool: (config.pool.mode == config::PoolMode::Session).then(|| data::PoolSettings {
+            idle: (config.pool.idle / config.threads).max(1),
+            idle_time: config.pool.idle_time,
+            lifetime: config.pool.lifetime,
+        }),
         limits: data::Limits {
             connections: config.limits.connections,
+            connections_by_files: limits::connections_that_fit(),
             connections_per_user: config.limits.connections_per_user,
             server_connections: config.limits.server_connections,
             packet: usize::try_from(config.limits.packet).unwrap_or(usize::MAX),
+            memory: usize::try_from(config.limits.memory.max(2 * config.limits.packet))
+                .unwrap_or(usize::MAX),
             login_timeout: config.limits.login_timeout,
             idle_timeout: config.limits.idle_timeout,
         },
@@ -129,11 +158,18 @@ fn listen(address: &config::Listen) -> data::Listen {
 }
 
 fn account(account: &config::Account) -> data::Account {
-    data::Account { name: account.name.clone(), password: account.pass.expose().to_owned() }
+    data::Account {
+        name: account.name.clone(),
+        password: data::Password::new(account.pass.expose().to_owned()),
+    }
 }
 
 fn client_tls(tls: &config::Tls) -> data::ClientTls {
-    let on = |required| data::ClientTls::On { required, certificate: tls.cert_key.clone() };
+    let on = |required| data::ClientTls::On {
+        required,
+        certificate: tls.cert_key.clone(),
+        ca: tls.client_ca.clone(),
+    };
     match tls.clients {
         config::ClientTls::Off => data::ClientTls::Off,
         config::ClientTls::Preferred => on(false),
@@ -145,7 +181,6 @@ fn client_tls(tls: &config::Tls) -> data::ClientTls {
 pub(crate) fn unavailable(config: &Config) -> Vec<&'static str> {
     let settings = [
         (config.admin.mysql.is_some(), "admin.mysql"),
-        (config.watch, "watch"),
         (config.slow_statement.is_some(), "slow_statement"),
     ];
     settings.into_iter().filter(|(given, _)| *given).map(|(_, name)| name).collect()
@@ -175,7 +210,7 @@ mod tests {
         let expected = ["b:3306 replica true 7", "a:3306 master true 1", "c:3310 replica false 1"];
         assert_eq!(shown, expected);
         let watched = watching(&config).unwrap();
-        let served = serving(&config);
+        let served = serving(&config, 0);
         for ((spec, probe), server) in
             topology.servers.iter().zip(&watched.servers).zip(&served.servers)
         {

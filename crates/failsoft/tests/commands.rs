@@ -43,11 +43,11 @@ fn check_says_what_is_good_and_what_is_not() {
     let partitions = "defaults: {user: app, pass: x}\ndatabases:\n  \
                       - {host: db001, role: master, partition: [default]}\n  \
                       - {host: db002, role: master, partition: [blog]}\n";
-    let ahead = format!("{GOOD}watch: true\n");
+    let ahead = format!("{GOOD}slow_statement: 1s\n");
     // file, exit code, parts of the output
     let table: [(&str, i32, &[&str]); 4] = [
         (GOOD, 0, &["failsoft.yaml: OK, 1 master, 1 replica, listening on 127.0.0.1:3306"]),
-        (&ahead, 0, &["OK", "watch is not available in this version"]),
+        (&ahead, 0, &["OK", "slow_statement is not available in this version"]),
         (
             "databaes: []\nread_only: maybe\n",
             2,
@@ -110,6 +110,7 @@ struct Running {
     process: Process,
     url: String,
     log: PathBuf,
+    path: PathBuf,
     _folder: TempDir,
     _leases: [Lease; 2],
 }
@@ -119,7 +120,8 @@ impl Running {
         let leases = [(); 2].map(|()| Lease::any().unwrap());
         let [listen, http] = [leases[0].port(), leases[1].port()];
         let (folder, path) = file(&format!(
-            "listen: 127.0.0.1:{listen}\nadmin: {{http: \"127.0.0.1:{http}\"}}\n\
+            "listen: 127.0.0.1:{listen}\n\
+             admin: {{http: \"127.0.0.1:{http}\", token: so-secret}}\n\
              users: [{{name: app, pass: app-pass}}]\n\
              monitor: {{user: {}, pass: {}}}\n\
              health: {{interval: 200ms, threshold: 2, timeout: 300ms}}\n\
@@ -128,18 +130,21 @@ impl Running {
         ));
         let log = folder.path().join("log");
         let program = env!("CARGO_BIN_EXE_failsoft");
-        let command = [program.into(), "run".into(), "-c".into(), path.into()];
+        let command = [program.into(), "run".into(), "-c".into(), path.clone().into()];
         let process = Process::start(&command, folder.path(), &log).unwrap();
         let url = format!("http://127.0.0.1:{http}");
-        Self { process, url, log, _folder: folder, _leases: leases }
+        Self { process, url, log, path, _folder: folder, _leases: leases }
     }
 
-    /// Waits until `status` exits as wanted; returns what it printed.
-    fn wait_for_status(&self, code: i32) -> String {
+    /// Waits until `status` exits as wanted and prints this; returns what it printed.
+    ///
+    /// The exit code alone says too little: a server that nobody has asked yet is as unusable as
+    /// one that refused.
+    fn wait_for_status(&self, code: i32, part: &str) -> String {
         let deadline = Instant::now() + Duration::from_secs(60);
         loop {
             let (exit, output) = run(&["status", "--url", &self.url]);
-            if exit == code {
+            if exit == code && output.contains(part) {
                 return output;
             }
             assert!(Instant::now() < deadline, "{exit}: {output}\n{}", self.log());
@@ -162,7 +167,7 @@ fn run_serves_without_a_master_and_ends_when_told() {
     let port = lease.port();
     let mut running =
         Running::start(&format!("  - {{host: 127.0.0.1, port: {port}, role: master}}\n"));
-    let output = running.wait_for_status(1);
+    let output = running.wait_for_status(1, "unhealthy");
     assert!(output.contains("(severed)") && output.contains("Connection refused"), "{output}");
     let (_, json) = run(&["status", "--json", "--url", &running.url]);
     let status: serde_json::Value = serde_json::from_str(&json).unwrap();
@@ -178,6 +183,64 @@ fn run_serves_without_a_master_and_ends_when_told() {
         assert!(entry["level"].is_string() && entry["message"].is_string(), "{line}");
     }
     assert!(running.log().contains("is unhealthy: Connection refused"), "{}", running.log());
+}
+
+/// Runs a command that gives an order, with this token.
+fn order(running: &Running, token: &str, arguments: &[&str]) -> (i32, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_failsoft"))
+        .args(arguments)
+        .args(["--url", &running.url])
+        .env("FAILSOFT_ADMIN_TOKEN", token)
+        .output()
+        .unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.code().unwrap(), String::from_utf8(text).unwrap())
+}
+
+#[test]
+fn orders_are_given_from_the_command_line() {
+    let lease = Lease::any().unwrap();
+    let name = format!("127.0.0.1:{}", lease.port());
+    let running =
+        Running::start(&format!("  - {{host: 127.0.0.1, port: {}, role: master}}\n", lease.port()));
+    running.wait_for_status(1, "unhealthy");
+    let token = running.path.with_file_name("token");
+    fs::write(&token, "so-secret\n").unwrap();
+    let by_file = ["--token-file", token.to_str().unwrap()];
+    let with_file = |arguments: &[&'static str]| [arguments, &by_file].concat();
+    // token, arguments, exit code, a part of what is printed
+    let table: Vec<(&str, Vec<&str>, i32, &str)> = vec![
+        ("wrong", vec!["reload"], 1, "the token is wrong"),
+        ("two\nlines", vec!["reload"], 2, "more than one line"),
+        ("wrong", with_file(&["reload"]), 0, "nothing is different"),
+        ("so-secret", vec!["read-only", "on"], 0, "Read-only since"),
+        ("so-secret", vec!["read-only", "on", "--partition", "other"], 1, "there is default"),
+        ("so-secret", vec!["read-only", "off"], 0, "(severed)"),
+        ("so-secret", vec!["disable", &name], 0, "disabled"),
+        ("so-secret", vec!["enable", &name], 0, "severed"),
+        ("so-secret", vec!["enable", "db9/../x"], 1, "server db9/../x is not in the configuration"),
+        ("so-secret", vec!["read-only", "--json", "on"], 0, "\"reason\":\"config\""),
+        ("so-secret", vec!["read-only", "maybe"], 2, "[possible values: on, off]"),
+    ];
+    for (token, arguments, code, part) in table {
+        let (exit, output) = order(&running, token, &arguments);
+        assert!(exit == code && output.contains(part), "{arguments:?}: {exit} {output}");
+    }
+    let text = fs::read_to_string(&running.path).unwrap();
+    fs::write(&running.path, format!("{text}connect_timeout: 7s\nthreads: 7\n")).unwrap();
+    let (exit, output) = order(&running, "so-secret", &["reload"]);
+    let changed = output.contains("connect_timeout: 1s -> 7s");
+    assert!(exit == 0 && changed && output.contains("needs a restart: threads: "), "{output}");
+    fs::write(&running.path, format!("{text}raed_only: true\n")).unwrap();
+    let (exit, output) = order(&running, "so-secret", &["reload"]);
+    assert!(exit == 1 && output.contains("failsoft.yaml:"), "{output}");
+    assert!(output.contains("did you mean \"read_only\"?"), "{output}");
+    let status = running.wait_for_status(1, "is invalid since");
+    assert!(status.contains("raed_only"), "{status}");
+    let nobody = format!("http://127.0.0.1:{}", lease.port());
+    let (exit, output) = run(&["reload", "--url", &nobody, "--token-file", by_file[1]]);
+    assert!(exit == 3 && output.contains("no failsoft answers"), "{exit} {output}");
+    assert!(!running.log().contains("so-secret"));
 }
 
 #[test]

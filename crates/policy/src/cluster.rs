@@ -7,20 +7,26 @@
 //! | condition | mode |
 //! | --- | --- |
 //! | asked for, by configuration or operator | read-only, `config` |
+//! | an operator holds writes back | read-only, `paused`: writes wait, transactions that are open go on |
 //! | no enabled master | read-only, `masterless` |
 //! | the master replicates, has read_only on, or a second enabled master is writable | read-only, `misconfigured` |
 //! | the master is unhealthy | read-only, `severed` |
 //! | a session could not reach it, and nobody has since | read-only, `unreachable`: every statement tries it all the same |
 //! | otherwise | read-write |
 
+mod orders;
+#[cfg(test)]
+mod tests;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use self::orders::Asked;
 use crate::health::{Health, HealthParams, Outcome, State};
 use crate::mode::{Mode, Reason};
 use crate::observation::{CheckFailure, Observation, Replication, Source};
-use crate::topology::{Role, ServerName, Topology};
+use crate::topology::{Role, ServerId, ServerName, ServerSpec, Topology};
 use crate::utc::time_of_day;
 use crate::view::{Partition, Reader, SLOW_S, Server, View};
 
@@ -36,14 +42,37 @@ pub enum Event {
     },
     /// A session told what it met.
     Reported(Report),
-    /// An operator switches read-only mode on or off for all partitions.
-    SetReadOnly(bool),
-    /// An operator takes a server out, or lets it back in.
+    /// An operator switches read-only mode on, or undoes that.
+    SetReadOnly {
+        /// The partition, an index into [`Topology::partitions`]; all where there is none.
+        partition: Option<usize>,
+        /// Whether it is on.
+        on: bool,
+    },
+    /// An operator has writes wait, or undoes that.
+    SetPaused {
+        /// The partition, an index into [`Topology::partitions`]; all where there is none.
+        partition: Option<usize>,
+        /// How long a write may wait; none when writes wait no longer.
+        hold: Option<Duration>,
+    },
+    /// An operator takes a server out, or undoes that.
     SetEnabled {
         /// The server.
         server: usize,
-        /// Whether it may take traffic.
+        /// Whether it may take traffic, as far as operators go.
         enabled: bool,
+    },
+    /// The configuration was read again.
+    Reload {
+        /// What it says now.
+        topology: Box<Topology>,
+        /// The number of this configuration, see [`View::generation`].
+        generation: u64,
+        /// What servers were found to be just now; their indices are those of the new topology. Of
+        /// a server that is known a failure does not count: however often the configuration is read,
+        /// it is for the regular checks to say that a server is lost.
+        checked: Vec<(usize, Result<Observation, CheckFailure>)>,
     },
 }
 
@@ -52,27 +81,27 @@ pub enum Event {
 pub enum Report {
     /// The presumed master refused a write because it is read-only (its own 1290).
     RefusedWrite {
-        /// The server, an index into the view's servers.
-        server: usize,
+        /// The server.
+        server: ServerId,
     },
     /// The master could not be reached for a statement.
     Unreachable {
         /// The server.
-        server: usize,
+        server: ServerId,
         /// Why not.
         cause: String,
     },
     /// It could be reached again.
     Reached {
         /// The server.
-        server: usize,
+        server: ServerId,
     },
 }
 
 impl Report {
     /// The server it is about.
     #[must_use]
-    pub fn server(&self) -> usize {
+    pub fn server(&self) -> ServerId {
         match self {
             Self::RefusedWrite { server }
             | Self::Unreachable { server, .. }
@@ -134,9 +163,13 @@ impl fmt::Display for Change {
 }
 
 /// What is remembered of one server.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 struct ServerState {
+    id: ServerId,
+    /// The configuration and the operators let it take traffic.
     enabled: bool,
+    /// An operator took it out.
+    held_out: bool,
     health: Health,
     incarnation: u64,
     seen: Option<Arc<Observation>>,
@@ -149,9 +182,38 @@ struct ServerState {
     unreachable: Option<String>,
 }
 
+impl ServerState {
+    /// A server that nothing is known of.
+    fn new(id: ServerId) -> Self {
+        Self {
+            id,
+            enabled: false,
+            held_out: false,
+            health: Health::default(),
+            incarnation: 0,
+            seen: None,
+            seen_at: None,
+            failure: None,
+            last_behind_s: None,
+            unreachable: None,
+        }
+    }
+
+    /// Lets it take traffic, or not. What its checks said grows old while there are none.
+    fn set_enabled(&mut self, enabled: bool) {
+        if self.enabled && !enabled {
+            self.health = Health::default();
+            self.failure = None;
+            self.unreachable = None;
+        }
+        self.enabled = enabled;
+    }
+}
+
 /// What is remembered of one partition.
 #[derive(Clone, Debug)]
 struct PartitionState {
+    asked: Asked,
     mode: Mode,
     /// The mode that was told last; none before anything is known of the partition.
     told: Option<Mode>,
@@ -165,7 +227,7 @@ struct PartitionState {
 /// What must stay the same for connections to a master to stay good for writes.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 struct Mastery {
-    server: Option<usize>,
+    server: Option<ServerId>,
     incarnation: u64,
     replicates: bool,
 }
@@ -176,31 +238,51 @@ pub struct Cluster {
     topology: Topology,
     servers: Vec<ServerState>,
     partitions: Vec<PartitionState>,
-    asked_read_only: bool,
+    /// What operators asked of all partitions, those to come included.
+    asked: Asked,
+    generation: u64,
+    /// The next server that was never seen before.
+    next_server: u32,
+    /// The latest epoch of any partition.
+    last_epoch: u64,
+}
+
+impl PartitionState {
+    /// A partition that nothing is known of.
+    fn new(asked: Asked, now: SystemTime) -> Self {
+        Self {
+            asked,
+            mode: Mode::ReadOnly(Reason::Severed),
+            told: None,
+            since: now,
+            detail: "no check has ended yet".into(),
+            epoch: 0,
+            mastery: Mastery::default(),
+        }
+    }
 }
 
 impl Cluster {
     /// A cluster of which only the configuration is known.
     #[must_use]
     pub fn new(topology: Topology, now: SystemTime) -> Self {
-        let servers = topology
-            .servers
-            .iter()
-            .map(|spec| ServerState { enabled: spec.enabled, ..ServerState::default() })
-            .collect();
-        let partitions = topology
-            .partitions
-            .iter()
-            .map(|_| PartitionState {
-                mode: Mode::ReadOnly(Reason::Severed),
-                told: None,
-                since: now,
-                detail: "no check has ended yet".into(),
-                epoch: 0,
-                mastery: Mastery::default(),
-            })
-            .collect();
-        let mut cluster = Self { topology, servers, partitions, asked_read_only: false };
+        // Taken over from a configuration without servers.
+        let mut cluster = Self {
+            topology: Topology {
+                servers: Vec::new(),
+                partitions: Vec::new(),
+                read_only: topology.read_only,
+                master_may_replicate: topology.master_may_replicate,
+                health: topology.health,
+            },
+            servers: Vec::new(),
+            partitions: Vec::new(),
+            asked: Asked::default(),
+            generation: 0,
+            next_server: 0,
+            last_epoch: 0,
+        };
+        cluster.take_over(topology, now);
         cluster.settle(now, None);
         cluster
     }
@@ -211,11 +293,38 @@ impl Cluster {
         match event {
             Event::Checked { server, result } => self.checked(server, result, now, &mut changes),
             Event::Reported(report) => self.reported(report),
-            Event::SetReadOnly(on) => self.asked_read_only = on,
+            Event::SetReadOnly { partition, on } => {
+                self.ask(partition, |asked| asked.read_only = on);
+            }
+            Event::SetPaused { partition, hold } => self.ask(partition, |asked| asked.hold = hold),
             Event::SetEnabled { server, enabled } => self.set_enabled(server, enabled),
+            Event::Reload { topology, generation, checked } => {
+                self.generation = generation;
+                self.take_over(*topology, now);
+                for (server, result) in checked {
+                    self.looked_at(server, result, now, &mut changes);
+                }
+            }
         }
         self.settle(now, Some(&mut changes));
         changes
+    }
+
+    /// A check for the sake of another configuration: it tells what there is to be known, and is
+    /// none of those that a healthy server has to fail in a row.
+    fn looked_at(
+        &mut self,
+        server: usize,
+        result: Result<Observation, CheckFailure>,
+        now: SystemTime,
+        changes: &mut Vec<Change>,
+    ) {
+        let Some(state) = self.servers.get(server) else { return };
+        match (state.health.state(), result) {
+            (State::Unchecked, result) => self.checked(server, result, now, changes),
+            (_, Ok(seen)) if state.enabled => self.seen(server, seen, now, changes),
+            _ => {}
+        }
     }
 
     fn checked(
@@ -226,40 +335,25 @@ impl Cluster {
         changes: &mut Vec<Change>,
     ) {
         let params: HealthParams = self.topology.health;
+        let Some(state) = self.servers.get_mut(server) else { return };
+        // A check that was under way when the server was disabled: nobody looks after it now.
+        if !state.enabled {
+            return;
+        }
+        let was = state.health.state();
+        let outcome = if result.is_ok() { Outcome::Answered } else { Outcome::Failed };
+        state.health = state.health.after(outcome, now, params);
+        let (is, healthy) = (state.health.state(), state.health.is_healthy());
+        match result {
+            Ok(seen) => self.seen(server, seen, now, changes),
+            Err(failure) => state.failure = Some(Arc::new(failure)),
+        }
         let (Some(state), Some(spec)) =
             (self.servers.get_mut(server), self.topology.servers.get(server))
         else {
             return;
         };
-        let was = state.health.state();
-        let outcome = if result.is_ok() { Outcome::Answered } else { Outcome::Failed };
-        state.health = state.health.after(outcome, now, params);
-        match result {
-            Ok(seen) => {
-                if let Some(before) = &state.seen
-                    && before.identity != seen.identity
-                {
-                    state.incarnation += 1;
-                    state.last_behind_s = None;
-                    changes.push(Change::Identity {
-                        server: spec.name.clone(),
-                        was: before.identity.clone(),
-                        is: seen.identity.clone(),
-                    });
-                }
-                if let Replication::From(Source { behind_s: Some(behind_s), .. }) = seen.replication
-                {
-                    state.last_behind_s = Some(behind_s);
-                }
-                state.seen = Some(Arc::new(seen));
-                state.seen_at = Some(now);
-                state.failure = None;
-                state.unreachable = None;
-            }
-            Err(failure) => state.failure = Some(Arc::new(failure)),
-        }
-        if state.health.state() != was {
-            let healthy = state.health.is_healthy();
+        if is != was {
             if !healthy {
                 state.incarnation += 1;
             }
@@ -268,9 +362,43 @@ impl Cluster {
         }
     }
 
+    /// A check got through.
+    fn seen(
+        &mut self,
+        server: usize,
+        seen: Observation,
+        now: SystemTime,
+        changes: &mut Vec<Change>,
+    ) {
+        let (Some(state), Some(spec)) =
+            (self.servers.get_mut(server), self.topology.servers.get(server))
+        else {
+            return;
+        };
+        if let Some(before) = &state.seen
+            && before.identity != seen.identity
+        {
+            state.incarnation += 1;
+            state.last_behind_s = None;
+            changes.push(Change::Identity {
+                server: spec.name.clone(),
+                was: before.identity.clone(),
+                is: seen.identity.clone(),
+            });
+        }
+        if let Replication::From(Source { behind_s: Some(behind_s), .. }) = seen.replication {
+            state.last_behind_s = Some(behind_s);
+        }
+        state.seen = Some(Arc::new(seen));
+        state.seen_at = Some(now);
+        state.failure = None;
+        state.unreachable = None;
+    }
+
     /// The next check will tell whether it is still so.
     fn reported(&mut self, report: Report) {
-        let Some(state) = self.servers.get_mut(report.server()) else { return };
+        let id = report.server();
+        let Some(state) = self.servers.iter_mut().find(|state| state.id == id) else { return };
         match report {
             Report::RefusedWrite { .. } => {
                 if let Some(seen) = &state.seen {
@@ -281,14 +409,6 @@ impl Cluster {
             Report::Unreachable { cause, .. } => state.unreachable = Some(cause),
             Report::Reached { .. } => state.unreachable = None,
         }
-    }
-
-    fn set_enabled(&mut self, server: usize, enabled: bool) {
-        let Some(state) = self.servers.get_mut(server) else { return };
-        if state.enabled && !enabled {
-            state.incarnation += 1;
-        }
-        state.enabled = enabled;
     }
 
     /// Computes the partitions anew.
@@ -307,7 +427,8 @@ impl Cluster {
             };
             if state.mastery != mastery {
                 state.mastery = mastery;
-                state.epoch += 1;
+                self.last_epoch += 1;
+                state.epoch = self.last_epoch;
             }
             let detail: Arc<str> = detail.into();
             if state.mode != mode {
@@ -345,7 +466,7 @@ impl Cluster {
     fn mastery(&self, master: Option<usize>) -> Mastery {
         let state = master.and_then(|at| self.servers.get(at));
         Mastery {
-            server: master,
+            server: state.map(|state| state.id),
             incarnation: state.map_or(0, |state| state.incarnation),
             replicates: state.is_some_and(|state| self.replicates(state).is_some()),
         }
@@ -365,8 +486,11 @@ impl Cluster {
         if self.topology.read_only {
             return read_only(Reason::Config, "read_only is set in the configuration".to_owned());
         }
-        if self.asked_read_only {
+        if self.is_asked_read_only(partition) {
             return read_only(Reason::Config, "switched on by an operator".to_owned());
+        }
+        if self.hold(partition).is_some() {
+            return read_only(Reason::Paused, "an operator holds writes back".to_owned());
         }
         let Some(master) = master else {
             return read_only(Reason::Masterless, "no enabled master is configured".to_owned());
@@ -453,16 +577,18 @@ impl Cluster {
             .iter()
             .zip(&self.servers)
             .map(|(spec, state)| Server {
+                id: state.id,
                 name: spec.name.clone(),
                 role: spec.role,
                 partition: spec.partition,
                 enabled: state.enabled,
+                held_out: state.held_out,
                 health: state.health,
                 incarnation: state.incarnation,
                 seen: state.seen.clone(),
                 seen_at: state.seen_at,
                 failure: state.failure.clone(),
-                messages: self.messages(spec.role, state),
+                messages: self.messages(spec, state),
             })
             .collect();
         let partitions = self
@@ -479,17 +605,20 @@ impl Cluster {
                     detail: Arc::clone(&state.detail),
                     master,
                     epoch: state.epoch,
+                    hold: self.hold(at),
                     readers: self.readers(at, master),
                 }
             })
             .collect();
-        View { servers, partitions }
+        View { generation: self.generation, servers, partitions }
     }
 
-    fn messages(&self, role: Role, state: &ServerState) -> Vec<String> {
+    fn messages(&self, spec: &ServerSpec, state: &ServerState) -> Vec<String> {
         let mut messages = Vec::new();
+        let role = spec.role;
         if !state.enabled {
-            messages.push("disabled: it gets no traffic".to_owned());
+            let by = if spec.enabled { " by an operator" } else { "" };
+            messages.push(format!("disabled{by}: it gets no traffic"));
         }
         if let Some(failure) = &state.failure {
             messages.push(failure.text.clone());
@@ -576,6 +705,3 @@ fn grade(state: &ServerState, master_healthy: bool) -> u64 {
     };
     fault * STEP + (behind_s / SAME_AGE.as_secs()).min(STEP - 1)
 }
-
-#[cfg(test)]
-mod tests;

@@ -7,6 +7,8 @@ use std::fmt;
 pub enum Reason {
     /// It was asked for, in the configuration or by an operator.
     Config,
+    /// An operator holds writes back: they wait, and this one has waited for as long as it may.
+    Paused,
     /// No enabled master is configured.
     Masterless,
     /// The master could not be reached for this statement.
@@ -19,14 +21,21 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason; metrics have a series for each.
-    pub const ALL: [Self; 5] =
-        [Self::Config, Self::Masterless, Self::Unreachable, Self::Severed, Self::Misconfigured];
+    pub const ALL: [Self; 6] = [
+        Self::Config,
+        Self::Paused,
+        Self::Masterless,
+        Self::Unreachable,
+        Self::Severed,
+        Self::Misconfigured,
+    ];
 
     /// The word used everywhere: errors, API, metrics, logs.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Config => "config",
+            Self::Paused => "paused",
             Self::Masterless => "masterless",
             Self::Unreachable => "unreachable",
             Self::Severed => "severed",

@@ -15,6 +15,10 @@ pub struct Session {
     pub held: Option<Held>,
     /// The session cannot leave the connection it holds: a transaction is open, or it is pinned.
     pub tied: bool,
+    /// A transaction is open, or may be.
+    pub in_transaction: bool,
+    /// The next statement begins a transaction, whatever it is (`autocommit = 0`).
+    pub begins: bool,
     /// A number of the session that spreads sessions over equally good replicas.
     pub spread: u64,
     /// Servers that failed this statement already.
@@ -114,6 +118,11 @@ impl Refusal {
 pub fn route(kind: Kind, session: &Session, partition: &Partition) -> Decision {
     let mode = effective_mode(session, partition);
     let writes = matches!(kind, Kind::Write | Kind::LockingRead);
+    if mode == Mode::ReadOnly(Reason::Paused)
+        && let Some(decision) = while_paused(kind, session, partition)
+    {
+        return decision;
+    }
     if let Some(held) = session.held.filter(|_| session.tied) {
         return match mode {
             Mode::ReadOnly(reason) if writes => Decision::Refuse(Refusal::ReadOnly(reason)),
@@ -128,6 +137,28 @@ pub fn route(kind: Kind, session: &Session, partition: &Partition) -> Decision {
         (Mode::ReadWrite, None) => Decision::Refuse(Refusal::NoServer),
         (Mode::ReadOnly(reason), _) if writes => Decision::Refuse(Refusal::ReadOnly(reason)),
         (Mode::ReadOnly(reason), _) => read(session, partition, reason),
+    }
+}
+
+/// Who holds writes back waits for what has begun to end, and not to be broken off: a session goes on
+/// over the connection that it has to the master, but begins nothing there. One that cannot leave its
+/// replica waits for nothing.
+fn while_paused(kind: Kind, session: &Session, partition: &Partition) -> Option<Decision> {
+    let held = session.held?;
+    let is_masters = held.writes && partition.master == Some(held.server);
+    let begins = kind == Kind::Begin || (session.begins && kind != Kind::Session);
+    let goes_on = match kind {
+        Kind::Write | Kind::LockingRead => session.in_transaction,
+        _ => session.in_transaction || !begins,
+    };
+    match kind {
+        Kind::Write | Kind::LockingRead if session.tied && !held.writes => {
+            Some(Decision::Refuse(Refusal::TiedToReplica))
+        }
+        _ if is_masters && goes_on => {
+            Some(Decision::Forward { server: held.server, access: Access::Held, why: Why::Tied })
+        }
+        _ => None,
     }
 }
 
@@ -207,11 +238,13 @@ mod tests {
             detail: "".into(),
             master: Some(0),
             epoch: 1,
+            hold: None,
             readers: list,
         }
     }
 
-    /// `m` holds the master, a digit holds that replica; upper case `M` or a `!` after it: tied.
+    /// `m` holds the master, a digit holds that replica; a `!` after it: tied, `t`: by a transaction,
+    /// `0`: autocommit is off.
     fn session(shape: &str, tried: &str, spread: u64) -> Session {
         let held = shape.chars().next().map(|c| match c.to_digit(10) {
             Some(digit) => Held { server: digit as usize, writes: false },
@@ -219,7 +252,10 @@ mod tests {
         });
         let mut set = Tried::default();
         tried.chars().for_each(|c| set.add(c.to_digit(10).unwrap() as usize));
-        Session { held, tied: shape.ends_with('!'), spread, tried: set }
+        let in_transaction = shape.ends_with('t');
+        let tied = in_transaction || shape.ends_with('!');
+        let begins = shape.len() > 1 && shape.ends_with('0');
+        Session { held, tied, in_transaction, begins, spread, tried: set }
     }
 
     fn show(decision: Decision) -> String {
@@ -234,6 +270,7 @@ mod tests {
         let rw = Mode::ReadWrite;
         let ro = Mode::ReadOnly(Reason::Severed);
         let un = Mode::ReadOnly(Reason::Unreachable);
+        let pa = Mode::ReadOnly(Reason::Paused);
         // mode, readers, held, tried, spread, kind, decision
         #[rustfmt::skip]
         let table = [
@@ -255,6 +292,22 @@ mod tests {
             (ro, "12",  "",   "",    0, Write,       "ReadOnly(Severed)"),
             (ro, "12",  "m!", "",    0, Write,       "ReadOnly(Severed)"),
             (ro, "12",  "m!", "",    0, Commit,      "0 Held Tied"),
+            (ro, "12",  "mt", "",    0, Write,       "ReadOnly(Severed)"),
+            (pa, "12",  "",   "",    0, Write,       "ReadOnly(Paused)"),
+            (pa, "12",  "",   "",    0, Read,        "1 Read ReadOnly(Paused)"),
+            (pa, "12",  "mt", "",    0, Write,       "0 Held Tied"),
+            (pa, "12",  "mt", "",    0, Commit,      "0 Held Tied"),
+            (pa, "12",  "m!", "",    0, Write,       "ReadOnly(Paused)"),
+            (pa, "12",  "m",  "",    0, Write,       "ReadOnly(Paused)"),
+            (pa, "12",  "m",  "",    0, Read,        "0 Held Tied"),
+            (pa, "12",  "m",  "",    0, OwnRead,     "0 Held Tied"),
+            (pa, "12",  "m",  "",    0, Begin,       "1 Read ReadOnly(Paused)"),
+            (pa, "12",  "m0", "",    0, Read,        "1 Read ReadOnly(Paused)"),
+            (pa, "12",  "m0", "",    0, Set,         "0 Held Tied"),
+            (pa, "12",  "m!", "",    0, Read,        "0 Held Tied"),
+            (pa, "12",  "1",  "",    0, Write,       "ReadOnly(Paused)"),
+            (pa, "12",  "1t", "",    0, Write,       "TiedToReplica"),
+            (pa, "12",  "1t", "",    0, Commit,      "1 Held Tied"),
             (ro, "12",  "",   "",    0, Begin,       "1 Read ReadOnly(Severed)"),
             (ro, "12",  "",   "",    0, Set,         "1 Read ReadOnly(Severed)"),
             (ro, "12",  "2",  "",    0, OwnRead,     "2 Read ReadOnly(Severed)"),

@@ -38,6 +38,10 @@ impl Pins {
     /// An XA transaction.
     pub const XA: Self = Self(1 << 11);
 
+    /// Whether a transaction is open is not known: the server's last word was an error that may have
+    /// begun or ended one.
+    pub const DOUBT: Self = Self(1 << 12);
+
     /// Every pin with its name in metrics and its words in errors.
     pub const ALL: &[(Self, &str, &str)] = &[
         (Self::TEMPORARY_TABLE, "temporary_table", "its temporary tables"),
@@ -52,6 +56,7 @@ impl Pins {
         (Self::NEXT_TRANSACTION, "next_transaction", "the settings of its next transaction"),
         (Self::TOO_MUCH_STATE, "too_much_state", "its session variables"),
         (Self::XA, "xa", "its XA transaction"),
+        (Self::DOUBT, "doubt", "what is known of its transaction after the statement that failed"),
     ];
 
     /// Whether nothing pins the session.
@@ -68,7 +73,7 @@ impl Pins {
 
     /// The set with `other`.
     #[must_use]
-    pub fn with(self, other: Self) -> Self {
+    pub const fn with(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 

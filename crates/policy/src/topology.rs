@@ -29,6 +29,11 @@ impl fmt::Display for ServerName {
     }
 }
 
+/// A server of one process, across all configurations that it reads. A server that is taken out of
+/// the file and put back is another one.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct ServerId(pub u32);
+
 /// What a server is configured to be.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Role {

@@ -5,16 +5,19 @@
 //! that it agrees.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use crate::health::Health;
 use crate::mode::Mode;
 use crate::observation::{CheckFailure, Observation};
-use crate::topology::{Role, ServerName};
+use crate::topology::{Role, ServerId, ServerName};
 
 /// An immutable snapshot of the cluster.
 #[derive(Clone, Debug, Default)]
 pub struct View {
+    /// Which configuration it is of: 0 for the first, and more with each that is read again. Indices
+    /// of servers and partitions mean nothing in a view of another one.
+    pub generation: u64,
     /// The servers in the order of the configuration.
     pub servers: Vec<Server>,
     /// The partitions.
@@ -24,6 +27,8 @@ pub struct View {
 /// One server in a [`View`].
 #[derive(Clone, Debug)]
 pub struct Server {
+    /// The same in every view that has the server.
+    pub id: ServerId,
     /// `host:port`.
     pub name: ServerName,
     /// What it is configured to be.
@@ -32,10 +37,12 @@ pub struct Server {
     pub partition: usize,
     /// Whether configuration and operators let it take traffic.
     pub enabled: bool,
+    /// An operator took it out.
+    pub held_out: bool,
     /// The outcome of its checks.
     pub health: Health,
-    /// Grows each time that open connections to the server must be given up: it turned unhealthy,
-    /// was disabled, or is another server than before.
+    /// Grows each time that open connections to the server must be given up at once: it turned
+    /// unhealthy, or is another server than before.
     pub incarnation: u64,
     /// What the last check that got through saw.
     pub seen: Option<Arc<Observation>>,
@@ -104,8 +111,11 @@ pub struct Partition {
     pub detail: Arc<str>,
     /// The server that is the master, an index into [`View::servers`]; also while it is lost.
     pub master: Option<usize>,
-    /// Grows on every change of who the master is. A connection of an older epoch takes no write.
+    /// Another with every change of who the master is, and never that of another partition. A
+    /// connection of another epoch takes no write.
     pub epoch: u64,
+    /// How long a write may wait while an operator holds writes back; none when nobody does.
+    pub hold: Option<Duration>,
     /// The servers that can take reads when the master does not, best first.
     pub readers: Vec<Reader>,
 }
@@ -122,6 +132,18 @@ pub struct Reader {
 }
 
 impl View {
+    /// Where a server is among [`View::servers`]; none when the configuration no longer has it.
+    #[must_use]
+    pub fn position(&self, id: ServerId) -> Option<usize> {
+        self.servers.iter().position(|server| server.id == id)
+    }
+
+    /// A server, if the configuration still has it.
+    #[must_use]
+    pub fn server(&self, id: ServerId) -> Option<&Server> {
+        self.servers.iter().find(|server| server.id == id)
+    }
+
     /// What a partition is, in a sentence for people.
     #[must_use]
     pub fn partition_words(&self, partition: &Partition) -> String {

@@ -1,8 +1,8 @@
 //! Who a client is: the exchange in which it shows that it knows a password
 //! (P: page_protocol_connection_phase).
 //!
-//! Of listed accounts failsoft knows the password, so no client has to send it. Of others it learns
-//! it where `login: passthrough` says so, see [`passthrough`].
+//! Of listed accounts failsoft knows the password, so no client has to send it that can show that it
+//! knows it. Of others it learns it where `login: passthrough` says so, see [`passthrough`].
 
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use policy::view::View;
@@ -16,7 +16,10 @@ use crate::proxied::{self, Ends};
 use crate::settings::Account;
 use crate::stream::{Stream, read_login_packet};
 use crate::worker::Worker;
-use crate::{passthrough, refusal};
+use crate::{passthrough, password, refusal};
+
+/// Bytes of a scramble by caching_sha2.
+const SCRAMBLE_LEN: usize = 32;
 
 /// What a client says of itself.
 pub(crate) struct Claim<'a> {
@@ -112,6 +115,12 @@ impl Answer {
         self.plugin.is_some_and(|p| p.verify(password.as_bytes(), &self.challenge, &self.bytes))
     }
 
+    /// Whether it is a scramble after which a client can be asked for the password itself. What is no
+    /// scramble at all is refused at once (seen on MySQL 9.7).
+    fn is_scramble(&self) -> bool {
+        self.plugin == Some(Plugin::CachingSha2) && self.bytes.len() == SCRAMBLE_LEN
+    }
+
     /// Says that it did, where the plugin has a word for that.
     pub(crate) async fn approve(&mut self, stream: &mut Stream) -> Result<(), LoginError> {
         if self.plugin == Some(Plugin::CachingSha2) && !self.is_empty() {
@@ -141,7 +150,8 @@ pub(crate) async fn authenticate(
     let mut answer = Answer::first(&claim, preferred, stream);
     let name = String::from_utf8_lossy(claim.user);
     let listed = worker.account(claim.user);
-    let account = match (listed, &worker.shared.passthrough) {
+    let passthrough = worker.setup().passthrough.clone();
+    let account = match (&listed, &passthrough) {
         (None, Some(passthrough)) => {
             let client = passthrough::Client { name: &name, ends, switches: claim.switches };
             passthrough::log_in(worker, passthrough, stream, client, &mut answer).await?
@@ -153,14 +163,36 @@ pub(crate) async fn authenticate(
                 let asked = answer.plugin.unwrap_or(preferred);
                 answer.ask(stream, asked).await?;
             }
-            let password = listed.map_or("an account that does not exist", |a| &a.password);
-            let fits = answer.fits(password);
-            let account = listed.filter(|_| fits).ok_or_else(|| answer.denied(&name, ends))?;
-            answer.approve(stream).await?;
-            account.clone()
+            let password = listed.as_ref().map(|account| account.password.as_str());
+            let password = password.unwrap_or("an account that does not exist");
+            // An account that does not exist fails where a wrong password does.
+            let fits = answer.fits(password) & listed.is_some();
+            if fits {
+                answer.approve(stream).await?;
+            } else if !answer.is_scramble() || !knows(worker, stream, &mut answer, password).await?
+            {
+                return Err(answer.denied(&name, ends));
+            }
+            listed.ok_or_else(|| answer.denied(&name, ends))?
         }
     };
     Ok((account, answer.nonce, answer.sequence.wrapping_add(1)))
+}
+
+/// Whether a client whose scramble does not fit sends the right password when it is asked for it. A
+/// server does that too, since its cache may be what is wrong, and there are clients whose scrambles
+/// never fit: sqlx before 0.9 mixes the nonce in at the wrong place.
+async fn knows(
+    worker: &Worker,
+    stream: &mut Stream,
+    answer: &mut Answer,
+    password: &str,
+) -> Result<bool, LoginError> {
+    let given = password::ask(&worker.shared.login_key, stream, answer).await?;
+    let Some(given) = given else { return Ok(false) };
+    // Scrambles are of one length, so that the time says nothing of the password's.
+    let (plugin, nonce) = (Plugin::CachingSha2, &answer.nonce.0);
+    Ok(plugin.verify(password.as_bytes(), nonce, &plugin.answer(given.as_bytes(), nonce)))
 }
 
 /// The plugin of the greeting, which is the servers' own: clients are sure to have it.

@@ -50,6 +50,8 @@ struct Numbering {
     received: SequenceIds,
     /// The packet that was received last goes on in the next.
     goes_on: bool,
+    /// What is received is a file, up to an empty packet: there a number of 0 begins nothing.
+    in_file: bool,
 }
 
 impl Numbering {
@@ -74,9 +76,10 @@ impl Numbering {
             at = id + 1;
             let goes_on = std::mem::replace(&mut self.goes_on, length == MAX_PAYLOAD);
             let Some(number) = bytes.get_mut(id) else { return };
-            if *number == 0 && self.peer == Peer::Client && !goes_on {
+            if *number == 0 && self.peer == Peer::Client && !goes_on && !self.in_file {
                 self.next = 0;
             }
+            self.in_file &= length > 0 || goes_on;
             *number = self.next;
             self.next = self.next.wrapping_add(1);
         }
@@ -103,6 +106,7 @@ impl Compressed {
                 sent: SequenceIds::default(),
                 received: SequenceIds::default(),
                 goes_on: false,
+                in_file: false,
             },
             was_read: false,
             packed: BytesMut::new(),
@@ -112,6 +116,11 @@ impl Compressed {
             written: 0,
             sequence: 0,
         }
+    }
+
+    /// Takes note that the peer was asked for a file, and sends that next.
+    pub(crate) fn expect_file(&mut self) {
+        self.numbering.in_file = true;
     }
 
     /// The stream that the frames go over.

@@ -24,6 +24,7 @@ use crate::proxied::Ends;
 use crate::registry::Leash;
 use crate::settings::Account;
 use crate::stream::{Stream, read_login_packet, read_rest_of_login};
+use crate::tls::about_certificate;
 use crate::worker::{Admission, Worker};
 use crate::{proxied, refusal};
 
@@ -78,7 +79,7 @@ pub(crate) async fn login(
     match exchange(worker, &mut stream, &mut ends, admission.id).await {
         Ok((login, account, nonce, sequence, compression)) => {
             let mut admission = admission;
-            let limit = worker.settings.limits.connections_per_user;
+            let limit = worker.limits().connections_per_user;
             let leash = Leash::new(worker.halt.child_token());
             if !admission.belongs_to(&account.name, limit, &leash) {
                 let what = format!("limits.connections_per_user is {limit}");
@@ -139,7 +140,7 @@ async fn exchange(
     let beginning = pass_header(worker, stream, ends).await?;
     let (mut sequence, mut payload) = read_rest_of_login(stream, beginning).await?;
     if let Some(acceptor) = tls_wanted(worker, &payload) {
-        encrypt(stream, &acceptor).await?;
+        encrypt(stream, &acceptor, *ends).await?;
         (sequence, payload) = read_login_packet(stream).await?;
     }
     let refuse = |error| LoginError::Refused(sequence.wrapping_add(1), error);
@@ -152,7 +153,7 @@ async fn exchange(
     if login.attributes.len() > MOST_ATTRIBUTES {
         return Err(refuse(refusal::bad_handshake("more than 64 KiB of connection attributes")));
     }
-    if worker.tls.clients_must && !stream.is_private() {
+    if worker.setup().tls.clients_must && !stream.is_private() {
         return Err(refuse(refusal::tls_required()));
     }
     login.opening.capabilities = wanted.and(offered);
@@ -189,7 +190,8 @@ async fn pass_header(
         return Ok(beginning);
     }
     let refuse = |what: &str| LoginError::Refused(1, refusal::bad_handshake(what));
-    let networks = &worker.settings.proxies;
+    let setup = worker.setup();
+    let networks = &setup.settings.proxies;
     let listed = ends.is_some_and(|ends| proxied::is_listed(networks, ends.source.ip()));
     // Taken even where it is not believed: what is left unread turns the end of the connection into
     // a reset, which can overtake the error.
@@ -216,18 +218,24 @@ pub(crate) const MOST_ATTRIBUTES: usize = 65_535;
 fn tls_wanted(worker: &Worker, payload: &[u8]) -> Option<tokio_rustls::TlsAcceptor> {
     let opening = Opening::parse(&mut Cursor::new(payload)).ok()?;
     let asks = payload.len() == OPENING_LEN && opening.capabilities.contains(Capabilities::SSL);
-    worker.tls.acceptor.clone().filter(|_| asks)
+    worker.setup().tls.acceptor.clone().filter(|_| asks)
 }
 
 async fn encrypt(
     stream: &mut Stream,
     acceptor: &tokio_rustls::TlsAcceptor,
+    ends: Option<Ends>,
 ) -> Result<(), LoginError> {
     // The stream is moved through the handshake; nothing is sent to the one left in its place.
     let (unused, _) = tokio::net::UnixStream::pair()?;
     match std::mem::replace(stream, Stream::Unix(unused)) {
         Stream::Tcp(tcp) => {
-            *stream = Stream::TlsServer(Box::new(acceptor.accept(tcp).await?));
+            let accepted = acceptor.accept(tcp).await.inspect_err(|error| {
+                if let Some(error) = about_certificate(error) {
+                    tracing::warn!("client {} was not let in: {error}", proxied::host(ends));
+                }
+            });
+            *stream = Stream::TlsServer(Box::new(accepted?));
             Ok(())
         }
         other => {
@@ -242,7 +250,7 @@ fn greeting(worker: &Worker, offered: Capabilities, nonce: Nonce, id: u32) -> Gr
     let version = version(&view);
     let mariadb = version.contains("MariaDB");
     let mut capabilities = offered.or(Capabilities::LOGIN).or(Capabilities::COMPRESSION);
-    if worker.tls.acceptor.is_some() {
+    if worker.setup().tls.acceptor.is_some() {
         capabilities = capabilities.or(Capabilities::SSL);
     }
     if !mariadb {

@@ -8,13 +8,12 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::rc::Rc;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use aws_lc_rs::rsa::{OAEP_SHA1_MGF1SHA1, OaepPrivateDecryptingKey, PrivateDecryptingKey};
+use policy::topology::ServerId;
 use policy::view::View;
-use rcgen::{KeyPair, PKCS_RSA_SHA256, RsaKeySize};
-use wire::auth::{ASK_PUBLIC_KEY, FULL_AUTH, Plugin, mask_password};
+use wire::auth::Plugin;
 use wire::capabilities::Capabilities;
 use wire::error::ClientError;
 
@@ -25,27 +24,25 @@ use crate::backend::verdict::{Verdict as About, verdict};
 use crate::clock::now;
 use crate::login::LoginError;
 use crate::proxied::{self, Ends};
-use crate::refusal;
-use crate::settings::Account;
-use crate::stream::{Stream, read_login_packet};
-use crate::tls::TlsError;
+use crate::settings::{Account, Password};
+use crate::stream::Stream;
 use crate::worker::Worker;
+use crate::{password, refusal};
 
 /// What there is for logins of accounts that are not listed; shared by all cores.
 pub(crate) struct Passthrough {
-    key: LoginKey,
     /// How long after a server let an account in failsoft does so without asking.
     lifetime: Duration,
     /// Servers see clients' own hosts, and may judge them by it.
     by_host: bool,
-    known: Mutex<HashMap<Who, Known>>,
+    known: Arc<Mutex<HashMap<Who, Known>>>,
 }
 
 /// A user, and the host where that matters.
 type Who = (String, String);
 
 struct Known {
-    password: String,
+    password: Password,
     /// When a server said so.
     since: Instant,
 }
@@ -60,11 +57,15 @@ impl fmt::Debug for Passthrough {
 }
 
 impl Passthrough {
-    /// # Errors
-    ///
-    /// No key could be made.
-    pub(crate) fn new(lifetime: Duration, by_host: bool) -> Result<Self, TlsError> {
-        Ok(Self { key: LoginKey::make()?, lifetime, by_host, known: Mutex::default() })
+    pub(crate) fn new(lifetime: Duration, by_host: bool) -> Self {
+        Self { lifetime, by_host, known: Arc::default() }
+    }
+
+    /// The same with other settings; what is remembered stays, where it means the same.
+    pub(crate) fn with(&self, lifetime: Duration, by_host: bool) -> Self {
+        let is_same = by_host == self.by_host;
+        let known = if is_same { Arc::clone(&self.known) } else { Arc::default() };
+        Self { lifetime, by_host, known }
     }
 
     fn who(&self, name: &str, ends: Option<Ends>) -> Who {
@@ -102,32 +103,6 @@ impl Passthrough {
         if known.get(&who).is_some_and(|known| known.password == account.password) {
             known.remove(&who);
         }
-    }
-}
-
-/// The key that clients without TLS hide their passwords with. It is made at the start and kept
-/// nowhere else, so what was recorded cannot be read later.
-struct LoginKey {
-    /// The packet with the public key.
-    told: Vec<u8>,
-    private: OaepPrivateDecryptingKey,
-}
-
-impl LoginKey {
-    fn make() -> Result<Self, TlsError> {
-        let pair = KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048)?;
-        let told = [b"\x01", pair.public_key_pem().as_bytes()].concat();
-        let unusable = rcgen::Error::CouldNotParseKeyPair;
-        let private = PrivateDecryptingKey::from_pkcs8(&pair.serialize_der())
-            .map_err(|_| unusable.clone())?;
-        let private = OaepPrivateDecryptingKey::new(private).map_err(|_| unusable)?;
-        Ok(Self { told, private })
-    }
-
-    fn decrypt(&self, hidden: &[u8]) -> Option<Vec<u8>> {
-        let mut clear = vec![0; self.private.min_output_size()];
-        let clear = self.private.decrypt(&OAEP_SHA1_MGF1SHA1, hidden, &mut clear, None).ok()?;
-        Some(clear.to_vec())
     }
 }
 
@@ -175,7 +150,7 @@ pub(crate) async fn log_in(
         let host = proxied::host(client.ends);
         refused(answer, refusal::access_denied(client.name, &host, with_password))
     };
-    let Some(password) = password(passthrough, stream, answer).await? else {
+    let Some(password) = obtain(worker, stream, answer).await? else {
         return Err(denied(answer, true));
     };
     let account = Account { name: client.name.to_owned(), password };
@@ -190,34 +165,18 @@ fn refused(answer: &Answer, error: ClientError) -> LoginError {
     LoginError::Refused(answer.sequence.wrapping_add(1), error)
 }
 
-/// The password itself, which the client is asked for where it has only shown that it knows it
-/// (P: page_caching_sha2_authentication_exchanges). None where what it sends is none.
-async fn password(
-    passthrough: &Passthrough,
+/// The password itself, which the client is asked for where it has only shown that it knows it. None
+/// where what it sends is none.
+async fn obtain(
+    worker: &Worker,
     stream: &mut Stream,
     answer: &mut Answer,
-) -> Result<Option<String>, LoginError> {
-    if answer.is_empty() {
-        return Ok(Some(String::new()));
+) -> Result<Option<Password>, LoginError> {
+    match answer.plugin {
+        _ if answer.is_empty() => Ok(Some(Password::default())),
+        Some(Plugin::CachingSha2) => password::ask(&worker.shared.login_key, stream, answer).await,
+        _ => Ok(password::in_clear(&answer.bytes)),
     }
-    let mut clear = std::mem::take(&mut answer.bytes);
-    if answer.plugin == Some(Plugin::CachingSha2) {
-        answer.tell(stream, FULL_AUTH).await?;
-        (answer.sequence, clear) = read_login_packet(stream).await?;
-        if clear == ASK_PUBLIC_KEY {
-            answer.tell(stream, &passthrough.key.told).await?;
-            let (sequence, hidden) = read_login_packet(stream).await?;
-            answer.sequence = sequence;
-            let masked = passthrough.key.decrypt(&hidden).unwrap_or_default();
-            // The mask is undone as it was done; the NUL that it adds is cut off again.
-            clear = mask_password(&masked, &answer.nonce.0);
-            clear.truncate(masked.len());
-        } else if !stream.is_private() {
-            return Ok(None);
-        }
-    }
-    let ended = clear.split_last().filter(|(last, _)| **last == 0);
-    Ok(ended.and_then(|(_, password)| String::from_utf8(password.to_vec()).ok()))
 }
 
 /// Why an account is not let in.
@@ -236,10 +195,11 @@ async fn ask_servers(
 ) -> Result<(), Verdict> {
     let view = worker.view();
     let mut causes = Vec::new();
-    let servers = &worker.settings.servers;
-    // One that logs everybody in by an account of its own says nothing of this one.
-    let own = |server: &usize| servers.get(*server).is_some_and(|server| server.account.is_some());
-    for server in judges(&view).into_iter().filter(|server| !own(server)) {
+    for server in judges(&view) {
+        // One that logs everybody in by an account of its own says nothing of this one.
+        if worker.has_own_account(server) {
+            continue;
+        }
         let wanted = Wanted {
             server,
             epoch: None,
@@ -273,14 +233,14 @@ async fn ask_servers(
 }
 
 /// The servers that may judge an account, in the order in which they are asked.
-fn judges(view: &View) -> Vec<usize> {
+fn judges(view: &View) -> Vec<ServerId> {
     let mut servers = Vec::new();
     let masters = view.partitions.iter().filter_map(|partition| partition.master);
     let readers = view.partitions.iter().flat_map(|partition| &partition.readers);
-    for server in masters.chain(readers.map(|reader| reader.server)) {
-        let enabled = view.servers.get(server).is_some_and(|server| server.enabled);
-        if enabled && !servers.contains(&server) {
-            servers.push(server);
+    for at in masters.chain(readers.map(|reader| reader.server)) {
+        let Some(server) = view.servers.get(at).filter(|server| server.enabled) else { continue };
+        if !servers.contains(&server.id) {
+            servers.push(server.id);
         }
     }
     servers
@@ -291,7 +251,7 @@ mod tests {
     use super::*;
 
     fn account(name: &str, password: &str) -> Account {
-        Account { name: name.to_owned(), password: password.to_owned() }
+        Account { name: name.to_owned(), password: Password::new(password.to_owned()) }
     }
 
     fn ends(source: &str) -> Option<Ends> {
@@ -301,10 +261,10 @@ mod tests {
 
     #[test]
     fn accounts_are_remembered_for_a_while() {
-        let memory = Passthrough::new(Duration::from_secs(60), false).unwrap();
+        let memory = Passthrough::new(Duration::from_secs(60), false);
         let start = now();
         let here = ends("192.0.2.1:1");
-        let found = |at| memory.find("app", here, at).map(|account| account.password);
+        let found = |at| memory.find("app", here, at).map(|account| account.password.to_string());
         assert_eq!(found(start), None);
         memory.remember(&account("app", "old"), here, start);
         memory.remember(&account("app", "new"), None, start);
@@ -320,7 +280,7 @@ mod tests {
 
     #[test]
     fn hosts_are_told_apart_where_servers_see_them() {
-        let memory = Passthrough::new(Duration::from_secs(60), true).unwrap();
+        let memory = Passthrough::new(Duration::from_secs(60), true);
         memory.remember(&account("app", "x"), ends("192.0.2.1:1"), now());
         assert!(memory.find("app", ends("192.0.2.1:2"), now()).is_some());
         assert!(memory.find("app", ends("192.0.2.2:1"), now()).is_none());
@@ -328,7 +288,7 @@ mod tests {
 
     #[test]
     fn so_many_are_remembered_and_no_more() {
-        let memory = Passthrough::new(Duration::from_secs(60), false).unwrap();
+        let memory = Passthrough::new(Duration::from_secs(60), false);
         let start = now();
         for nth in 0..MOST_KNOWN + 10 {
             memory.remember(&account(&nth.to_string(), "x"), None, start);
@@ -337,12 +297,5 @@ mod tests {
         let later = start + Duration::from_secs(61);
         memory.remember(&account("late", "x"), None, later);
         assert_eq!(memory.known.lock().unwrap().len(), 1, "the old ones made room");
-    }
-
-    #[test]
-    fn rubbish_under_the_key_is_no_password() {
-        let key = LoginKey::make().unwrap();
-        assert_eq!(key.decrypt(b""), None);
-        assert_eq!(key.decrypt(&[7; 256]), None);
     }
 }

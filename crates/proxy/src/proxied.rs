@@ -58,9 +58,10 @@ pub(crate) fn is_header(beginning: [u8; HEADER_LEN]) -> bool {
     BEGINNINGS.contains(&&beginning)
 }
 
-/// Whether one of the networks has the address.
+/// Whether one of the networks has the address; an IPv4 address is one, also in the form that an IPv6
+/// socket gives it.
 pub(crate) fn is_listed(networks: &[IpNet], address: IpAddr) -> bool {
-    networks.iter().any(|network| network.contains(&address))
+    networks.iter().any(|network| network.contains(&address.to_canonical()))
 }
 
 /// Reads the rest of a header and not a byte more; yields the ends that it tells, or none where the
@@ -83,7 +84,7 @@ pub(crate) async fn receive(
     parse(&bytes)
 }
 
-fn parse(bytes: &[u8]) -> io::Result<Option<Ends>> {
+pub(crate) fn parse(bytes: &[u8]) -> io::Result<Option<Ends>> {
     let config = ParseConfig { include_tlvs: false, ..ParseConfig::default() };
     let (header, len) = ProxyHeader::parse(bytes, config).map_err(|_| invalid())?;
     if len != bytes.len() {
@@ -251,9 +252,14 @@ mod tests {
     #[test]
     fn addresses_are_looked_up_in_the_list() {
         let networks = ["10.0.0.0/8", "2001:db8::/32"].map(|text| text.parse().unwrap());
-        for (address, expected) in
-            [("10.9.8.7", true), ("11.0.0.1", false), ("2001:db8::1", true), ("::1", false)]
-        {
+        for (address, expected) in [
+            ("10.9.8.7", true),
+            ("11.0.0.1", false),
+            ("::ffff:10.9.8.7", true),
+            ("::ffff:11.0.0.1", false),
+            ("2001:db8::1", true),
+            ("::1", false),
+        ] {
             assert_eq!(is_listed(&networks, address.parse().unwrap()), expected, "{address}");
         }
         assert!(!is_listed(&[], "10.0.0.1".parse().unwrap()));

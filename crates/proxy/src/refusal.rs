@@ -4,7 +4,10 @@
 //! a statement again when they see the wrong one: anything of class 08, 2006 or 2013 is repeated by
 //! somebody. `docs/errors.md` has the table.
 
+use std::time::Duration;
+
 use policy::mode::Reason;
+use policy::topology::ServerId;
 use policy::view::{Partition, View};
 use wire::error::ClientError;
 
@@ -13,12 +16,13 @@ const READ_ONLY: &str = "The MySQL server is running with the --read-only option
                          execute this statement";
 
 /// A write while the partition is read-only. `unreachable` is why the master could not be reached
-/// for this statement, where that is the reason.
+/// for this statement, where that is the reason; `waited` is how long it was held before.
 pub(crate) fn read_only(
     view: &View,
     partition: &Partition,
     reason: Reason,
     unreachable: Option<&str>,
+    waited: Option<Duration>,
 ) -> ClientError {
     let name = &partition.name;
     let detail = match unreachable {
@@ -29,11 +33,15 @@ pub(crate) fn read_only(
     };
     let reads =
         if partition.readers.is_empty() { "no server is left for reads" } else { "reads continue" };
+    let waited = waited.map_or_else(String::new, |waited| {
+        format!("the write waited {:.1} s; ", waited.as_secs_f64())
+    });
     ClientError::new(
         1290,
         b"HY000",
         format!(
-            "{READ_ONLY} (failsoft: partition {name} is read-only: {reason}, {detail}; {reads})"
+            "{READ_ONLY} (failsoft: partition {name} is read-only: {reason}, {detail}; \
+             {waited}{reads})"
         ),
     )
 }
@@ -105,12 +113,12 @@ pub(crate) fn state_lost(server: &str, cause: &str, state: &str) -> ClientError 
 pub(crate) fn no_server(
     view: &View,
     partition: &Partition,
-    seen: &[(usize, String)],
+    seen: &[(ServerId, String)],
 ) -> ClientError {
     let at = view.partitions.iter().position(|p| std::ptr::eq(p, partition)).unwrap_or(0);
     let mut causes = Vec::new();
-    for (index, server) in view.servers.iter().enumerate().filter(|(_, s)| s.partition == at) {
-        let fresh = seen.iter().find(|(at, _)| *at == index).map(|(_, cause)| cause.clone());
+    for server in view.servers.iter().filter(|server| server.partition == at) {
+        let fresh = seen.iter().find(|(id, _)| *id == server.id).map(|(_, cause)| cause.clone());
         let checked = server.failure.as_ref().map(|failure| failure.text.clone());
         let cause = match (server.enabled, fresh.or(checked)) {
             (false, _) => "disabled".to_owned(),
@@ -180,9 +188,9 @@ pub(crate) fn access_denied(user: &str, host: &str, with_password: bool) -> Clie
 }
 
 /// A login of an account that is not listed while no server can say whether it is right.
-pub(crate) fn cannot_verify(view: &View, seen: &[(usize, String)]) -> ClientError {
-    let name = |at: &usize| view.servers.get(*at).map_or("", |server| server.name.as_str());
-    let causes: Vec<_> = seen.iter().map(|(at, cause)| format!("{}: {cause}", name(at))).collect();
+pub(crate) fn cannot_verify(view: &View, seen: &[(ServerId, String)]) -> ClientError {
+    let name = |id: ServerId| view.server(id).map_or("", |server| server.name.as_str());
+    let causes: Vec<_> = seen.iter().map(|(id, cause)| format!("{}: {cause}", name(*id))).collect();
     ClientError::new(
         1053,
         b"08S01",
@@ -216,6 +224,15 @@ pub(crate) fn packet_too_large(limit: usize) -> ClientError {
     )
 }
 
+/// No memory for a long packet.
+pub(crate) fn out_of_memory(limit: usize) -> ClientError {
+    let why = format!(
+        "Out of memory (failsoft: the packets of all clients take 'limits.memory', {limit} bytes; \
+         nothing of this one was executed)"
+    );
+    ClientError::new(1041, b"HY000", why)
+}
+
 /// A packet that is none.
 pub(crate) fn malformed(what: &str) -> ClientError {
     ClientError::new(1835, b"08S01", format!("Malformed communication packet (failsoft: {what})"))
@@ -228,6 +245,11 @@ pub(crate) fn unknown_command(name: &str) -> ClientError {
         b"08S01",
         format!("Unknown command (failsoft: {name} is not carried by a proxy)"),
     )
+}
+
+/// Another change of user after as many refused ones as MariaDB bears with. The session goes on.
+pub(crate) fn no_command() -> ClientError {
+    ClientError::new(1047, b"08S01", "Unknown command")
 }
 
 /// An execution whose long parameters did not reach a server. Nothing was executed.
@@ -296,13 +318,14 @@ mod tests {
                 .into(),
             master: Some(0),
             epoch: 1,
+            hold: None,
             readers: vec![Reader { server: 1, grade: 0, weight: 1 }],
         }
     }
 
     #[test]
     fn a_write_in_read_only_mode_reads_as_the_contract_has_it() {
-        let error = read_only(&View::default(), &partition(), Reason::Severed, None);
+        let error = read_only(&View::default(), &partition(), Reason::Severed, None, None);
         assert_eq!((error.code, &error.sql_state), (1290, b"HY000"));
         assert_eq!(
             error.message,
@@ -310,6 +333,10 @@ mod tests {
              statement (failsoft: partition default is read-only: severed, master db001:3306 \
              failed 5 checks since 12:03:44 UTC, last error refused; reads continue)"
         );
+        let waited = Some(Duration::from_millis(5040));
+        let error = read_only(&View::default(), &partition(), Reason::Severed, None, waited);
+        let end = "last error refused; the write waited 5.0 s; reads continue)";
+        assert!(error.message.ends_with(end), "{}", error.message);
     }
 
     #[test]

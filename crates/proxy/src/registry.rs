@@ -7,14 +7,14 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use policy::topology::ServerId;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 /// A connection to a server, as `KILL` names it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Connection {
-    /// The server, an index into the view's servers.
-    pub(crate) server: usize,
+    pub(crate) server: ServerId,
     /// The server's id of the connection.
     pub(crate) id: u32,
 }
@@ -32,6 +32,8 @@ pub(crate) struct Leash {
 struct Sentence {
     /// How many killers wait for their server's word.
     killers: AtomicU32,
+    /// How many orders to kill a statement of the session were carried out.
+    carried_out: AtomicU32,
     settled: Notify,
 }
 
@@ -52,14 +54,35 @@ impl Leash {
     }
 
     /// Somebody is about to; [`Leash::settle`] has to follow.
-    pub(crate) fn condemn(&self) {
+    fn condemn(&self) {
         self.sentence.killers.fetch_add(1, Ordering::AcqRel);
     }
 
     /// One of them knows. Where the session itself was meant, its end was asked for before.
-    pub(crate) fn settle(&self) {
+    fn settle(&self) {
         self.sentence.killers.fetch_sub(1, Ordering::AcqRel);
         self.sentence.settled.notify_waiters();
+    }
+
+    /// What the session runs was killed, if it ran anything.
+    pub(crate) fn carry_out(&self) {
+        self.sentence.carried_out.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// How many orders to kill a statement were carried out so far.
+    pub(crate) fn carried_out(&self) -> u32 {
+        self.sentence.carried_out.load(Ordering::Acquire)
+    }
+
+    /// Waits until more of them were than that.
+    pub(crate) async fn carried_out_since(&self, before: u32) {
+        loop {
+            let settled = self.sentence.settled.notified();
+            if self.carried_out() != before {
+                return;
+            }
+            settled.await;
+        }
     }
 
     /// Waits until nobody is: what the server says to the killer and to the killed comes in any
@@ -85,6 +108,24 @@ pub(crate) struct Entry {
     /// The connection that it holds.
     pub(crate) connection: Option<Connection>,
     pub(crate) leash: Leash,
+}
+
+/// A session that is about to be killed: until this is dropped it waits for its killer's server, and
+/// its connection becomes nobody else's.
+#[derive(Debug)]
+pub(crate) struct Claim(pub(crate) Entry);
+
+impl Claim {
+    fn new(entry: Entry) -> Self {
+        entry.leash.condemn();
+        Self(entry)
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.0.leash.settle();
+    }
 }
 
 /// All sessions that were let in.
@@ -117,7 +158,7 @@ impl Registry {
         }
     }
 
-    /// Takes note that a connection is closed. The session may hold another by now.
+    /// Takes note that a session let go of a connection. It may hold another by now.
     pub(crate) fn release(&self, session: u32, connection: Connection) {
         if let Some(entry) = self.entries().get_mut(&session)
             && entry.connection == Some(connection)
@@ -126,15 +167,21 @@ impl Registry {
         }
     }
 
-    /// The session with this id of failsoft's.
-    pub(crate) fn session(&self, id: u32) -> Option<Entry> {
-        self.entries().get(&id).cloned()
+    /// Whether there is a session with this id of failsoft's.
+    pub(crate) fn has(&self, id: u32) -> bool {
+        self.entries().contains_key(&id)
     }
 
-    /// The session that holds this connection.
-    pub(crate) fn holder(&self, connection: Connection) -> Option<Entry> {
+    /// The session with this id of failsoft's.
+    pub(crate) fn claim(&self, id: u32) -> Option<Claim> {
+        self.entries().get(&id).cloned().map(Claim::new)
+    }
+
+    /// The session that holds this connection. It is claimed before it can let go of it.
+    pub(crate) fn claim_holder(&self, connection: Connection) -> Option<Claim> {
         let holds = |entry: &&Entry| entry.connection == Some(connection);
-        self.entries().values().find(holds).cloned()
+        let entries = self.entries();
+        entries.values().find(holds).cloned().map(Claim::new)
     }
 }
 
@@ -149,11 +196,11 @@ mod tests {
     #[test]
     fn sessions_are_found_by_either_id() {
         let registry = Registry::default();
-        let [old, other, new] =
-            [(0, 7), (1, 7), (1, 8)].map(|(server, id)| Connection { server, id });
+        let [old, other, new] = [(0, 7), (1, 7), (1, 8)]
+            .map(|(server, id)| Connection { server: ServerId(server), id });
         registry.enter(1, "app", &leash());
         registry.enter(2, "other", &leash());
-        let holder = |connection| registry.holder(connection).map(|entry| entry.session);
+        let holder = |connection| registry.claim_holder(connection).map(|claim| claim.0.session);
         assert_eq!(holder(old), None);
         registry.hold(1, old);
         registry.hold(2, other);
@@ -162,15 +209,18 @@ mod tests {
         registry.hold(1, new);
         registry.release(1, old);
         assert_eq!((holder(old), holder(new)), (None, Some(1)));
-        let entry = registry.session(1);
-        assert_eq!(entry.and_then(|entry| entry.connection), Some(new));
+        let connection = || registry.claim(1).and_then(|claim| claim.0.connection);
+        assert_eq!(connection(), Some(new));
         // A new account keeps what is held.
         registry.enter(1, "root", &leash());
-        let entry = registry.session(1);
-        assert_eq!(entry.as_ref().and_then(|entry| entry.connection), Some(new));
-        assert_eq!(entry.map(|entry| entry.account).as_deref(), Some("root"));
+        assert_eq!(connection(), Some(new));
+        let claim = registry.claim(1).unwrap();
+        assert_eq!(claim.0.account, "root");
+        assert!(claim.0.leash.is_condemned());
+        drop(claim);
+        assert!(registry.claim(1).is_some_and(|claim| claim.0.leash.is_condemned()));
         registry.release(1, new);
         registry.leave(2);
-        assert!(registry.holder(other).is_none() && registry.session(2).is_none());
+        assert!(registry.claim_holder(other).is_none() && !registry.has(2));
     }
 }

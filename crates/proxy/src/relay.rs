@@ -1,13 +1,21 @@
 //! Copies a server's reply to the client.
 
+use std::borrow::Cow;
 use std::io;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use bytes::{Buf, BytesMut};
 use tokio::io::AsyncWriteExt;
-use wire::command;
-use wire::reply::{Progress, ReplyEnd, ReplyTracker};
+use wire::bridge::Bridge;
+use wire::capabilities::Capabilities;
+use wire::command::{self, ReplyKind};
+use wire::definitions::Definitions;
+use wire::frame::HEADER_LEN;
+use wire::quiet::Part;
+use wire::reply::{Progress, ReplyEnd, ReplyError, ReplyTracker};
+use wire::track::Changes;
 
 use crate::backend::{Backend, Loss, poll_read_into};
 use crate::clock::now;
@@ -42,20 +50,143 @@ pub(crate) enum Turn {
 /// How far a reply has come.
 #[derive(Debug)]
 pub(crate) struct Reply {
-    /// Finds its end.
-    pub(crate) tracker: ReplyTracker,
+    way: Way,
+    /// Bytes at the front of the backend's buffer that were looked at, and wait for more.
+    seen: usize,
     /// Bytes of it that went to the client.
     pub(crate) sent: usize,
     /// When its first byte came.
     pub(crate) first_byte: Option<Instant>,
     /// The server refused because it is read-only.
     pub(crate) read_only: bool,
-    /// The client sent a file in the middle of it.
-    pub(crate) after_file: bool,
+    /// The statement may load a file of the client's.
+    pub(crate) may_want_file: bool,
+    /// How much of it had gone to the client when that had sent its file.
+    pub(crate) before_file: Option<usize>,
     /// What the server sent is not the protocol, so where its packets end is not known.
     pub(crate) broken: bool,
     /// Whether the client is still there.
     pub(crate) presence: Presence,
+}
+
+/// How a reply gets to the client.
+#[derive(Debug)]
+enum Way {
+    /// As it is: the same was agreed on with both ends.
+    Straight(ReplyTracker),
+    /// Without what the server says of changes in the session, which the client does not expect.
+    Quietly(ReplyTracker),
+    /// Written anew: the server lacks something, or the client lacks what the server leaves out.
+    Over(Box<Bridge>),
+}
+
+impl Reply {
+    /// The reply to a command of this kind, between ends with which this was agreed on; the server
+    /// takes these definitions for known to the client, who was not given them.
+    pub(crate) fn new(
+        kind: ReplyKind,
+        server: Capabilities,
+        client: Capabilities,
+        presence: Presence,
+        definitions: Option<Rc<Definitions>>,
+    ) -> Self {
+        let tracker = ReplyTracker::new(kind, server);
+        let lacks = client.without(server);
+        let way = if lacks.intersects(Capabilities::BRIDGED) || definitions.is_some() {
+            Way::Over(Box::new(Bridge::new(tracker, lacks, definitions)))
+        } else if server.without(client).contains(Capabilities::SESSION_TRACK) {
+            Way::Quietly(tracker)
+        } else {
+            Way::Straight(tracker)
+        };
+        Self {
+            way,
+            seen: 0,
+            sent: 0,
+            first_byte: None,
+            read_only: false,
+            may_want_file: false,
+            before_file: None,
+            broken: false,
+            presence,
+        }
+    }
+
+    /// The sequence id that a packet after what went to the client has; none within a packet.
+    pub(crate) fn next_sequence(&self) -> Option<u8> {
+        match &self.way {
+            Way::Straight(tracker) | Way::Quietly(tracker) => {
+                tracker.is_at_boundary().then(|| tracker.next_sequence())
+            }
+            Way::Over(bridge) => bridge.next_sequence(),
+        }
+    }
+
+    /// What the server said of changes in the session.
+    pub(crate) fn take_changes(&mut self) -> Option<Box<Changes>> {
+        match &mut self.way {
+            Way::Straight(tracker) | Way::Quietly(tracker) => tracker.take_changes(),
+            Way::Over(_) => None,
+        }
+    }
+
+    /// Whether it has a result set.
+    pub(crate) fn has_rows(&self) -> bool {
+        match &self.way {
+            Way::Straight(tracker) | Way::Quietly(tracker) => tracker.has_rows(),
+            Way::Over(bridge) => bridge.has_rows(),
+        }
+    }
+
+    /// By how much the server's numbers of packets are ahead of the client's.
+    pub(crate) fn ahead(&self) -> u8 {
+        match &self.way {
+            Way::Straight(_) | Way::Quietly(_) => 0,
+            Way::Over(bridge) => bridge.ahead(),
+        }
+    }
+
+    /// Whether the client was given the definitions that the server takes for known to it, if there
+    /// were any that it had not been given before.
+    pub(crate) fn gave_definitions(&self) -> bool {
+        matches!(&self.way, Way::Over(bridge) if !bridge.has_definitions())
+    }
+
+    /// What goes to the client of what the server sent.
+    fn next<'b>(&mut self, buffer: &'b [u8]) -> Result<Piece<'b>, ReplyError> {
+        let (bytes, used, progress) = match &mut self.way {
+            Way::Straight(tracker) => {
+                let (used, progress) = tracker.feed(buffer)?;
+                (Cow::Borrowed(buffer.get(..used).unwrap_or_default()), used, progress)
+            }
+            Way::Quietly(tracker) => {
+                let Part { bytes, used, progress } = tracker.feed_quietly(buffer)?;
+                (bytes, used, progress)
+            }
+            Way::Over(bridge) => {
+                let mut out = Vec::new();
+                let (used, progress) = bridge.feed(buffer, &mut out)?;
+                (Cow::Owned(out), used, progress)
+            }
+        };
+        let turn = match progress {
+            Progress::More => None,
+            Progress::ClientTurn => Some(Turn::File),
+            Progress::Done(end) => Some(Turn::Reply(end)),
+        };
+        self.seen = if turn.is_none() { buffer.len() - used } else { 0 };
+        Ok(Piece { bytes, used, turn })
+    }
+}
+
+/// A piece of a reply.
+struct Piece<'b> {
+    /// What goes to the client.
+    bytes: Cow<'b, [u8]>,
+    /// How many of the server's bytes that deals with.
+    used: usize,
+    /// Whose turn it is then.
+    turn: Option<Turn>,
 }
 
 /// Whether the client is still there while the server works.
@@ -82,13 +213,17 @@ pub(crate) struct Ahead<'a> {
 const QUIT: &[u8] = &[1, 0, 0, 0, command::QUIT];
 
 impl Ahead<'_> {
-    fn has_room(&self) -> bool {
+    pub(crate) fn has_room(&self) -> bool {
         self.input.len() < self.input.capacity()
     }
 
     /// Reads what there is room for. What is compressed stays so: the numbers of its frames would
     /// disturb those of the reply.
-    fn poll_fill(&mut self, client: &mut Stream, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+    pub(crate) fn poll_fill(
+        &mut self,
+        client: &mut Stream,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
         match client {
             Stream::Compressed(over) => over.poll_fill(cx),
             plain => poll_read_into(plain, self.input, cx),
@@ -96,7 +231,7 @@ impl Ahead<'_> {
     }
 
     /// Whether there are commands to be served yet.
-    fn has_commands(&self, client: &Stream) -> bool {
+    pub(crate) fn has_commands(&self, client: &Stream) -> bool {
         let rest = self.input.get(self.command_len..).unwrap_or_default();
         let packed = match client {
             Stream::Compressed(over) => over.has_more_than(QUIT),
@@ -126,37 +261,52 @@ pub(crate) async fn relay(
     reply: &mut Reply,
 ) -> Result<Turn, RelayError> {
     loop {
-        if backend.buffer.is_empty() {
+        while backend.buffer.len() <= reply.seen || reply.sent == 0 && begins_short(&backend.buffer)
+        {
             read_watching(backend, client, &mut ahead, &mut reply.presence).await?;
+        }
+        if reply.sent == 0 && is_farewell(&backend.buffer) {
+            return Err(Loss(backend.farewell()).into());
         }
         if reply.first_byte.is_none() {
             reply.first_byte = Some(now());
         }
-        let (ours, progress) = match reply.tracker.feed(&backend.buffer) {
-            Ok(fed) => fed,
+        let Piece { bytes, used, turn } = match reply.next(&backend.buffer) {
+            Ok(piece) => piece,
             Err(error) => {
                 reply.broken = true;
                 return Err(Loss(error.to_string()).into());
             }
         };
-        let turn = match progress {
-            Progress::More => None,
-            Progress::ClientTurn => Some(Turn::File),
-            Progress::Done(end) => Some(Turn::Reply(end)),
-        };
-        let bytes = backend.buffer.get(..ours).unwrap_or_default();
-        if let Some(Turn::Reply(ReplyEnd { error: Some(OPTION_PREVENTS), .. })) = turn {
-            reply.read_only = mentions_read_only(bytes);
+        // A server that was broken into could ask any client for any file.
+        if turn == Some(Turn::File) && !reply.may_want_file {
+            let cause = "it asked for a file of the client's, which the statement does not load";
+            return Err(Loss(cause.to_owned()).into());
         }
-        client.write_all(bytes).await.map_err(|_| RelayError::Client)?;
-        reply.sent += ours;
+        if let Some(Turn::Reply(ReplyEnd { error: Some(OPTION_PREVENTS), .. })) = turn {
+            reply.read_only = mentions_read_only(&bytes);
+        }
+        client.write_all(&bytes).await.map_err(|_| RelayError::Client)?;
+        reply.sent += bytes.len();
+        drop(bytes);
         // What follows a whole reply is a farewell, and is seen before the next command is sent.
-        backend.buffer.advance(ours);
+        backend.buffer.advance(used);
         if let Some(turn) = turn {
             client.flush().await.map_err(|_| RelayError::Client)?;
             return Ok(turn);
         }
     }
+}
+
+/// Whether there is too little of a packet to see what it is.
+fn begins_short(bytes: &[u8]) -> bool {
+    bytes.len() < HEADER_LEN || bytes.len() == HEADER_LEN && !bytes.starts_with(&[0, 0, 0])
+}
+
+/// Whether the server says goodbye and has not seen the command: an error numbered 0, while replies
+/// are numbered from 1. Seen on MySQL 9.7 of a statement whose first bytes were all that came.
+fn is_farewell(bytes: &[u8]) -> bool {
+    matches!(bytes, [_, _, _, 0, 0xff, ..])
 }
 
 /// Reads from the server while watching whether the client is there.
@@ -201,6 +351,23 @@ fn mentions_read_only(bytes: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn farewells_are_told_from_replies() {
+        // Bytes, whether more are needed, whether it is a farewell.
+        let table: &[(&[u8], bool, bool)] = &[
+            (b"\x09\0\0", true, false),
+            (b"\x09\0\0\0", true, false),
+            (b"\x09\0\0\0\xff\x86\x04", false, true),
+            (b"\x09\0\0\x01\xff\x86\x04", false, false),
+            (b"\x07\0\0\x01\0", false, false),
+            // A packet with nothing in it.
+            (b"\0\0\0\x01", false, false),
+        ];
+        for (bytes, short, farewell) in table {
+            assert_eq!((begins_short(bytes), is_farewell(bytes)), (*short, *farewell), "{bytes:?}");
+        }
+    }
 
     #[test]
     fn only_some_1290_are_about_read_only() {

@@ -10,6 +10,8 @@ use policy::partition::Homes;
 /// Everything the data plane needs of the configuration.
 #[derive(Clone, Debug)]
 pub struct Settings {
+    /// The number of the configuration, see [`View::generation`](policy::view::View::generation).
+    pub generation: u64,
     /// Where applications connect to.
     pub listen: Vec<Listen>,
     /// How many cores serve sessions.
@@ -26,6 +28,10 @@ pub struct Settings {
     pub proxies: Vec<IpNet>,
     /// How long one attempt to reach a server may take, login included.
     pub connect_timeout: Duration,
+    /// How long a write may wait for the master before it is refused; zero is not at all.
+    pub hold_writes: Duration,
+    /// How connections to servers are kept for sessions to come, if they are.
+    pub pool: Option<PoolSettings>,
     /// The limits.
     pub limits: Limits,
     /// TLS towards clients.
@@ -37,7 +43,7 @@ pub struct Settings {
 }
 
 /// An address for applications.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub enum Listen {
     /// `host:port`.
     Tcp(String),
@@ -46,7 +52,7 @@ pub enum Listen {
 }
 
 /// How to reach a server.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ServerSettings {
     /// Host name or address.
     pub host: String,
@@ -61,13 +67,16 @@ pub struct ServerSettings {
 }
 
 /// An account.
-#[derive(Clone)]
+#[derive(Clone, Eq, PartialEq)]
 pub struct Account {
     /// The user's name.
     pub name: String,
     /// The password; may be empty.
-    pub password: String,
+    pub password: Password,
 }
+
+/// A password, whose memory is overwritten when it is dropped.
+pub type Password = zeroize::Zeroizing<String>;
 
 impl fmt::Debug for Account {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -75,17 +84,32 @@ impl fmt::Debug for Account {
     }
 }
 
+/// How connections to servers are kept.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct PoolSettings {
+    /// How many that belong to no session each core keeps to one server.
+    pub idle: usize,
+    /// How long one is kept that nobody takes.
+    pub idle_time: Duration,
+    /// How old one may become.
+    pub lifetime: Duration,
+}
+
 /// The limits.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// Client connections in all.
     pub connections: usize,
+    /// As many as the files that this process may have open allow.
+    pub connections_by_files: usize,
     /// Client connections of one account; 0 is no limit.
     pub connections_per_user: usize,
     /// Connections to one server; 0 is no limit.
     pub server_connections: usize,
     /// The longest packet of a client, bytes.
     pub packet: usize,
+    /// What long packets of all clients may take together, bytes.
+    pub memory: usize,
     /// From the connection to the end of the login.
     pub login_timeout: Duration,
     /// How long a session may be silent.
@@ -93,7 +117,7 @@ pub struct Limits {
 }
 
 /// TLS towards clients.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub enum ClientTls {
     /// Not offered.
     Off,
@@ -104,11 +128,13 @@ pub enum ClientTls {
         /// PEM files of the certificate chain and the key; without them a certificate is made at
         /// the start.
         certificate: Option<(PathBuf, PathBuf)>,
+        /// PEM file of the authorities; with it each client has to show a certificate.
+        ca: Option<PathBuf>,
     },
 }
 
 /// TLS towards servers.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ServerTls {
     /// When it is used.
     pub mode: ServerTlsMode,

@@ -33,6 +33,15 @@ impl Stream {
         }
     }
 
+    /// Ready where it is worth reading; always, where only reading tells.
+    pub(crate) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
+        match self {
+            Self::Tcp(tcp) => tcp.poll_read_ready(cx).map(drop),
+            Self::Unix(unix) => unix.poll_read_ready(cx).map(drop),
+            Self::TlsServer(_) | Self::TlsClient(_) | Self::Compressed(_) => Poll::Ready(()),
+        }
+    }
+
     /// Ends our side of the connection as the kernel does for a program that is gone: without the
     /// farewell of TLS, behind which a server does not see the end (seen on MySQL 9.7).
     pub(crate) fn end_sending(&self) {
@@ -45,6 +54,18 @@ impl Stream {
         };
         // The other side may be gone already.
         let _ended = socket.shutdown(Shutdown::Write);
+    }
+
+    /// Takes note that the other side was asked for a file, and sends that next.
+    pub(crate) fn expect_file(&mut self) {
+        if let Self::Compressed(over) = self {
+            over.expect_file();
+        }
+    }
+
+    /// Whether what goes over it is compressed.
+    pub(crate) const fn is_compressed(&self) -> bool {
+        matches!(self, Self::Compressed(_))
     }
 
     /// Whether TLS is on.

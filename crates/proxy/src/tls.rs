@@ -6,7 +6,8 @@ use std::sync::Arc;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
+use rustls::server::{VerifierBuilderError, WebPkiClientVerifier};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
@@ -23,6 +24,14 @@ pub(crate) struct Tls {
     pub(crate) connector: Option<TlsConnector>,
     /// Servers without it are not used.
     pub(crate) servers_must: bool,
+    /// The certificate that was made for want of one.
+    made: Option<Arc<Made>>,
+}
+
+/// A certificate of our own making, and its key.
+struct Made {
+    certificate: CertificateDer<'static>,
+    key: PrivatePkcs8KeyDer<'static>,
 }
 
 /// Why TLS cannot be set up.
@@ -39,19 +48,35 @@ pub enum TlsError {
     /// Certificate and key do not fit, or are not usable.
     #[error("certificate or key cannot be used: {0}")]
     Unusable(#[from] rustls::Error),
+    /// The authorities for clients' certificates are not usable.
+    #[error("authorities of clients cannot be used: {0}")]
+    Authorities(#[from] VerifierBuilderError),
     /// No certificate could be made.
     #[error("making a certificate: {0}")]
     Make(#[from] rcgen::Error),
 }
 
 impl Tls {
-    /// Reads the certificates, or makes one.
-    pub(crate) fn new(clients: &ClientTls, servers: &ServerTls) -> Result<Self, TlsError> {
+    /// Reads the certificates, or makes one; one that was made `before` is good for as long as the
+    /// process lives, since clients may have been told of it.
+    pub(crate) fn new(
+        clients: &ClientTls,
+        servers: &ServerTls,
+        before: Option<&Self>,
+    ) -> Result<Self, TlsError> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let mut made = before.and_then(|before| before.made.clone());
         let (acceptor, clients_must) = match clients {
             ClientTls::Off => (None, false),
-            ClientTls::On { required, certificate } => {
-                let config = server_config(Arc::clone(&provider), certificate.as_ref())?;
+            ClientTls::On { required, certificate, ca } => {
+                let identity = match certificate {
+                    Some((chain, key)) => read_identity(chain, key)?,
+                    None => {
+                        let known = made.take().map_or_else(|| Made::new().map(Arc::new), Ok)?;
+                        made.insert(known).identity()
+                    }
+                };
+                let config = server_config(Arc::clone(&provider), identity, ca.as_deref())?;
                 (Some(TlsAcceptor::from(Arc::new(config))), *required)
             }
         };
@@ -60,7 +85,7 @@ impl Tls {
             _ => Some(TlsConnector::from(Arc::new(client_config(provider, servers)?))),
         };
         let servers_must = matches!(servers.mode, ServerTlsMode::Required | ServerTlsMode::Verify);
-        Ok(Self { acceptor, clients_must, connector, servers_must })
+        Ok(Self { acceptor, clients_must, connector, servers_must, made })
     }
 }
 
@@ -68,15 +93,19 @@ type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
 
 fn server_config(
     provider: Arc<CryptoProvider>,
-    certificate: Option<&(PathBuf, PathBuf)>,
+    (chain, key): Identity,
+    client_ca: Option<&Path>,
 ) -> Result<ServerConfig, TlsError> {
-    let (chain, key) = match certificate {
-        Some((chain, key)) => read_identity(chain, key)?,
-        None => self_signed()?,
+    let verifier = match client_ca {
+        None => WebPkiClientVerifier::no_client_auth(),
+        Some(ca) => {
+            let roots = Arc::new(authorities(ca)?);
+            WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(&provider)).build()?
+        }
     };
     Ok(ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
-        .with_no_client_auth()
+        .with_client_cert_verifier(verifier)
         .with_single_cert(chain, key)?)
 }
 
@@ -87,13 +116,8 @@ fn client_config(
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()?;
     let builder = if servers.mode == ServerTlsMode::Verify {
-        let mut roots = RootCertStore::empty();
-        if let Some(ca) = &servers.ca {
-            for certificate in read_chain(ca)? {
-                roots.add(certificate)?;
-            }
-        }
-        builder.with_root_certificates(roots)
+        let roots = servers.ca.as_deref().map(authorities).transpose()?;
+        builder.with_root_certificates(roots.unwrap_or_else(RootCertStore::empty))
     } else {
         builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
     };
@@ -112,6 +136,24 @@ fn read_identity(chain: &Path, key: &Path) -> Result<Identity, TlsError> {
     Ok((read_chain(chain)?, parsed))
 }
 
+fn authorities(path: &Path) -> Result<RootCertStore, TlsError> {
+    let mut roots = RootCertStore::empty();
+    for certificate in read_chain(path)? {
+        roots.add(certificate)?;
+    }
+    Ok(roots)
+}
+
+/// What is wrong with the certificate of the other end, where that ended a handshake.
+pub(crate) fn about_certificate(error: &std::io::Error) -> Option<&rustls::Error> {
+    let error = error.get_ref()?.downcast_ref()?;
+    let is_about = matches!(
+        error,
+        rustls::Error::NoCertificatesPresented | rustls::Error::InvalidCertificate(_)
+    );
+    is_about.then_some(error)
+}
+
 fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let failed = |source| TlsError::File { path: path.to_owned(), source };
     let chain: Vec<_> = CertificateDer::pem_file_iter(path)
@@ -124,12 +166,19 @@ fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     Ok(chain)
 }
 
-/// As MySQL and MariaDB do, failsoft offers TLS without being given a certificate: it keeps those
-/// out who only listen.
-fn self_signed() -> Result<Identity, TlsError> {
-    let made = rcgen::generate_simple_self_signed(["failsoft".to_owned(), "localhost".to_owned()])?;
-    let key = PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
-    Ok((vec![made.cert.der().clone()], key))
+impl Made {
+    /// As MySQL and MariaDB do, failsoft offers TLS without being given a certificate: it keeps
+    /// those out who only listen.
+    fn new() -> Result<Self, TlsError> {
+        let names = ["failsoft".to_owned(), "localhost".to_owned()];
+        let made = rcgen::generate_simple_self_signed(names)?;
+        let certificate = made.cert.der().clone();
+        Ok(Self { certificate, key: made.signing_key.serialize_der().into() })
+    }
+
+    fn identity(&self) -> Identity {
+        (vec![self.certificate.clone()], PrivateKeyDer::Pkcs8(self.key.clone_key()))
+    }
 }
 
 /// Takes any certificate: what `preferred` and `required` mean for MySQL's own clients as well.
@@ -188,16 +237,24 @@ mod tests {
     #[test]
     fn a_certificate_is_made_where_none_is_given() {
         let servers = ServerTls { mode: ServerTlsMode::Preferred, ca: None, client: None };
-        let tls = Tls::new(&ClientTls::On { required: true, certificate: None }, &servers).unwrap();
+        let clients = ClientTls::On { required: true, certificate: None, ca: None };
+        let tls = Tls::new(&clients, &servers, None).unwrap();
         assert!(tls.acceptor.is_some() && tls.clients_must);
         assert!(tls.connector.is_some() && !tls.servers_must);
+        let again = Tls::new(&clients, &servers, Some(&tls)).unwrap();
+        let made = |tls: &Tls| tls.made.clone().unwrap();
+        assert!(Arc::ptr_eq(&made(&tls), &made(&again)), "clients see the same certificate");
     }
 
     #[test]
     fn a_missing_file_is_named() {
         let certificate = Some(("/nowhere/cert.pem".into(), "/nowhere/key.pem".into()));
         let servers = ServerTls { mode: ServerTlsMode::Off, ca: None, client: None };
-        let error = Tls::new(&ClientTls::On { required: false, certificate }, &servers);
-        assert!(error.err().unwrap().to_string().starts_with("/nowhere/key.pem: "));
+        let ca = Some("/nowhere/ca.pem".into());
+        for (certificate, missing) in [(certificate, "key"), (None, "ca")] {
+            let clients = ClientTls::On { required: false, certificate, ca: ca.clone() };
+            let error = Tls::new(&clients, &servers, None).err().unwrap().to_string();
+            assert!(error.starts_with(&format!("/nowhere/{missing}.pem: ")), "{error}");
+        }
     }
 }

@@ -70,6 +70,34 @@ impl Pair {
     pub async fn wait_synced(&self) -> Result<(), SandboxError> {
         self.replica.wait_for(&self.master).await
     }
+
+    /// Promotes the replica, as an operator would: the master takes no more writes, the replica
+    /// catches up, stops following and takes writes, and what was the master follows it. The two
+    /// then have each other's names.
+    ///
+    /// # Errors
+    /// A statement was refused, or the replica does not catch up.
+    pub async fn promote(&mut self) -> Result<(), SandboxError> {
+        let (stop, demote, take) = match self.flavor() {
+            Flavor::MariaDb => (
+                ["STOP ALL SLAVES", "RESET SLAVE ALL"],
+                ["SET GLOBAL read_only = 1", "SET GLOBAL gtid_slave_pos = @@gtid_binlog_pos"],
+                "SET GLOBAL read_only = 0",
+            ),
+            Flavor::MySql => (
+                ["STOP REPLICA", "RESET REPLICA ALL"],
+                ["SET GLOBAL read_only = 1", "SET GLOBAL super_read_only = 1"],
+                "SET GLOBAL read_only = 0",
+            ),
+        };
+        self.master.run(&demote).await?;
+        self.wait_synced().await?;
+        self.replica.run(&stop).await?;
+        self.replica.run(&[take]).await?;
+        self.master.follow(&self.replica).await?;
+        std::mem::swap(&mut self.master, &mut self.replica);
+        self.wait_synced().await
+    }
 }
 
 impl Server {
@@ -78,12 +106,12 @@ impl Server {
     /// # Errors
     /// A statement was refused.
     pub async fn follow(&self, master: &Self) -> Result<(), SandboxError> {
-        let port = master.port();
+        let (host, port) = (master.host(), master.port());
         let (user, pass) = (REPLICATION.user, REPLICATION.pass);
         let statements = match self.flavor() {
             Flavor::MariaDb => [
                 format!(
-                    "CHANGE MASTER TO MASTER_HOST='127.0.0.1', MASTER_PORT={port}, \
+                    "CHANGE MASTER TO MASTER_HOST='{host}', MASTER_PORT={port}, \
                      MASTER_USER='{user}', MASTER_PASSWORD='{pass}', MASTER_USE_GTID=slave_pos, \
                      MASTER_CONNECT_RETRY=1, MASTER_HEARTBEAT_PERIOD=1"
                 ),
@@ -91,7 +119,7 @@ impl Server {
             ],
             Flavor::MySql => [
                 format!(
-                    "CHANGE REPLICATION SOURCE TO SOURCE_HOST='127.0.0.1', SOURCE_PORT={port}, \
+                    "CHANGE REPLICATION SOURCE TO SOURCE_HOST='{host}', SOURCE_PORT={port}, \
                      SOURCE_USER='{user}', SOURCE_PASSWORD='{pass}', SOURCE_AUTO_POSITION=1, \
                      SOURCE_CONNECT_RETRY=1, SOURCE_RETRY_COUNT=86400, \
                      SOURCE_HEARTBEAT_PERIOD=1, GET_SOURCE_PUBLIC_KEY=1"
@@ -99,9 +127,15 @@ impl Server {
                 "START REPLICA".to_owned(),
             ],
         };
+        let [change, start] = &statements;
+        self.run(&[change, start]).await
+    }
+
+    /// Runs statements as root.
+    async fn run(&self, statements: &[&str]) -> Result<(), SandboxError> {
         let mut connection = self.connect(ROOT, None).await?;
-        for statement in &statements {
-            connection.query_drop(statement).await.map_err(SandboxError::sql(statement))?;
+        for statement in statements {
+            connection.query_drop(*statement).await.map_err(SandboxError::sql(statement))?;
         }
         connection.disconnect().await.map_err(SandboxError::sql("quit"))
     }

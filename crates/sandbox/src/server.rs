@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::io;
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use tokio::time::Instant;
 use crate::account::{self, Account};
 use crate::ports::Lease;
 use crate::process::Process;
-use crate::{Flavor, Program, ROOT, SandboxError, connect, settings, template};
+use crate::{Flavor, Program, ROOT, SandboxError, settings, template};
 
 /// How long a server may take until it accepts logins.
 const READY_LIMIT: Duration = Duration::from_secs(60);
@@ -33,13 +34,26 @@ pub struct Options {
     pub server_id: u32,
     /// The port to listen on; a free one if `None`.
     pub port: Option<u16>,
+    /// The address it is reached at. Other than loopback, it has to be one of this machine's, or of
+    /// the network namespace that `within` enters.
+    pub host: Ipv4Addr,
+    /// A command that runs the server as its own last arguments and becomes it:
+    /// `nsenter --net=/proc/4711/ns/net`.
+    pub within: Vec<String>,
     /// Further arguments, which win over ours: `--performance-schema=ON`.
     pub extra: Vec<String>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { read_only: false, server_id: 1, port: None, extra: Vec::new() }
+        Self {
+            read_only: false,
+            server_id: 1,
+            port: None,
+            host: Ipv4Addr::LOCALHOST,
+            within: Vec::new(),
+            extra: Vec::new(),
+        }
     }
 }
 
@@ -51,7 +65,7 @@ pub struct Server {
     scratch: TempDir,
     lease: Lease,
     program: Program,
-    command: Vec<OsString>,
+    options: Options,
 }
 
 impl Server {
@@ -78,7 +92,7 @@ impl Server {
         let lease = options.port.map_or_else(Lease::any, Lease::exactly)?;
         let command = command(&program, scratch.path(), lease.port(), &options);
         let process = launch(&program, &command, scratch.path())?;
-        let mut server = Self { process, scratch, lease, program, command };
+        let mut server = Self { process, scratch, lease, program, options };
         server.wait_ready().await?;
         Ok(server)
     }
@@ -87,6 +101,12 @@ impl Server {
     #[must_use]
     pub const fn port(&self) -> u16 {
         self.lease.port()
+    }
+
+    /// The address it is reached at.
+    #[must_use]
+    pub const fn host(&self) -> Ipv4Addr {
+        self.options.host
     }
 
     /// Which flavour it is.
@@ -129,7 +149,13 @@ impl Server {
         schema: Option<&str>,
     ) -> Result<Conn, SandboxError> {
         let attempt = format!("log in as {}", account.user);
-        connect(self.port(), account, schema).await.map_err(SandboxError::sql(&attempt))
+        Conn::new(self.login(account, schema)).await.map_err(SandboxError::sql(&attempt))
+    }
+
+    fn login(&self, account: Account, schema: Option<&str>) -> OptsBuilder {
+        account::builder(account, schema)
+            .ip_or_hostname(self.host().to_string())
+            .tcp_port(self.port())
     }
 
     /// Whether its process is there; a paused one is.
@@ -191,14 +217,21 @@ impl Server {
     /// It does not start; the error carries the end of its log.
     pub async fn start_again(&mut self) -> Result<(), SandboxError> {
         self.kill()?;
-        self.process = launch(&self.program, &self.command, self.scratch.path())?;
+        let folder = self.scratch.path();
+        let command = command(&self.program, folder, self.port(), &self.options);
+        self.process = launch(&self.program, &command, folder)?;
         self.wait_ready().await
     }
 
+    /// Whether it refuses writes from its next start on, as after a change of roles. What it does
+    /// until then is set with SQL.
+    pub const fn start_read_only(&mut self, read_only: bool) {
+        self.options.read_only = read_only;
+    }
+
     async fn wait_ready(&mut self) -> Result<(), SandboxError> {
-        let options =
-            account::builder(ROOT, None).ip_or_hostname("127.0.0.1").tcp_port(self.lease.port());
-        let connection = ready(self.program.flavor(), &mut self.process, options).await?;
+        let login = self.login(ROOT, None);
+        let connection = ready(self.program.flavor(), &mut self.process, login).await?;
         connection.disconnect().await.map_err(SandboxError::sql("quit"))
     }
 }
@@ -207,8 +240,12 @@ impl Server {
 fn command(program: &Program, folder: &Path, port: u16, options: &Options) -> Vec<OsString> {
     let flavor = program.flavor();
     let role = if options.read_only { settings::read_only(flavor) } else { &[] };
-    let mut command = program.command().to_vec();
+    let mut command: Vec<_> = options.within.iter().map(OsString::from).collect();
+    command.extend(program.command().iter().cloned());
     command.extend(settings::arguments(flavor, folder, port));
+    if options.host != Ipv4Addr::LOCALHOST {
+        command.push("--bind-address=0.0.0.0".into());
+    }
     command.push(format!("--server-id={}", options.server_id).into());
     command.push(format!("--report-port={port}").into());
     command.extend(role.iter().map(OsString::from));

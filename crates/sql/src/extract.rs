@@ -15,10 +15,23 @@ pub struct Assignment {
     /// `SET TRANSACTION` what it sets of `transaction_isolation` and `transaction_read_only`, which
     /// is also what their older names `tx_…` become.
     pub name: String,
-    /// Whether the value is the same whatever was set before.
-    pub value_is_literal: bool,
+    /// What kind of value it is.
+    pub kind: ValueKind,
     /// The value without its quotes, if it is one literal or name.
     pub value: Option<String>,
+}
+
+/// What the value of an assignment is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ValueKind {
+    /// `NULL`.
+    Null,
+    /// A text in quotes. The character set, and what quotes and backslashes mean, say which text.
+    Text,
+    /// Another literal or a name, which is the same whatever was set before.
+    Plain,
+    /// An expression, which may depend on all that was set before.
+    Expression,
 }
 
 /// Whose end a `KILL` asks for.
@@ -49,9 +62,12 @@ pub fn assignments(sql: &[u8], dialect: Dialect) -> Vec<Assignment> {
 fn push(assignments: &mut Vec<Assignment>, item: &Item<'_>, dialect: Dialect) {
     let value = item.value;
     let plain = (value.is_single && value.is_literal).then(|| text(value.first, dialect));
-    let mut push = |name: String, value: Option<String>| {
-        assignments.push(Assignment { name, value_is_literal: item.value.is_literal, value });
+    let kind = match item.target {
+        Target::Transaction { .. } => ValueKind::Plain,
+        _ => kind(&value),
     };
+    let mut push =
+        |name: String, value: Option<String>| assignments.push(Assignment { name, kind, value });
     match item.target {
         _ if item.scope == Scope::Global => {}
         Target::Other(_) => {}
@@ -73,6 +89,17 @@ fn push(assignments: &mut Vec<Assignment>, item: &Item<'_>, dialect: Dialect) {
                 }
             }
         }
+    }
+}
+
+fn kind(value: &set::Value<'_>) -> ValueKind {
+    match (value.is_literal, value.first.kind) {
+        (false, _) => ValueKind::Expression,
+        (true, TokenKind::Text) => ValueKind::Text,
+        // A character set before the quotes.
+        (true, TokenKind::Word) if !value.is_single => ValueKind::Text,
+        (true, _) if value.first.is_word("NULL") => ValueKind::Null,
+        (true, _) => ValueKind::Plain,
     }
 }
 
@@ -222,15 +249,19 @@ fn each_statement<'a>(sql: &'a [u8], dialect: Dialect, mut each: impl FnMut(&mut
 mod tests {
     use super::{Assignment, KillTarget};
     use super::{assignments, kill_target, mentions_insert_id, mentions_user_variable, use_target};
-    use crate::Dialect;
+    use crate::{Dialect, ValueKind};
 
     const PLAIN: Dialect =
         Dialect { ansi_quotes: false, no_backslash_escapes: false, unsafe_charset: false };
 
-    /// `name=value`, `name~value` if the value is no literal, `name~` if it is an expression.
+    /// `name=value`, `name='value` if it is a text, `name~` if it is an expression.
     fn shown(sql: &str, dialect: Dialect) -> String {
         let show = |a: &Assignment| {
-            let sign = if a.value_is_literal { '=' } else { '~' };
+            let sign = match a.kind {
+                ValueKind::Null | ValueKind::Plain => "=",
+                ValueKind::Text => "='",
+                ValueKind::Expression => "~",
+            };
             format!("{}{sign}{}", a.name, a.value.as_deref().unwrap_or("…"))
         };
         assignments(sql.as_bytes(), dialect).iter().map(show).collect::<Vec<_>>().join(" ")
@@ -239,27 +270,27 @@ mod tests {
     #[test]
     fn assignments_are_read_out() {
         let cases = [
-            ("SET sql_mode = 'ANSI'", "sql_mode=ANSI"),
-            ("set SESSION Sql_Mode := \"ANSI,\"\"X\"", "sql_mode=ANSI,\"X"),
+            ("SET sql_mode = 'ANSI'", "sql_mode='ANSI"),
+            ("set SESSION Sql_Mode := \"ANSI,\"\"X\"", "sql_mode='ANSI,\"X"),
             (
                 "SET @@session.`wait_timeout`=10, @@autocommit = OFF",
                 "wait_timeout=10 autocommit=OFF",
             ),
-            ("SET @@local.time_zone='+00:00', LOCAL x=1, @@y=-1", "time_zone=+00:00 x=1 y=…"),
+            ("SET @@local.time_zone='+00:00', LOCAL x=1, @@y=-1", "time_zone='+00:00 x=1 y=…"),
             ("SET GLOBAL a=1, @@global.b=2, @@persist.c=3, SESSION d=4", "d=4"),
             ("SET NAMES utf8mb4", "names=utf8mb4"),
             (
                 "SET NAMES 'utf8mb4' COLLATE utf8mb4_bin, @a=1",
-                "names=utf8mb4 collation_connection=utf8mb4_bin @a=1",
+                "names='utf8mb4 collation_connection='utf8mb4_bin @a=1",
             ),
             ("SET NAMES DEFAULT", "names=DEFAULT"),
-            ("SET CHARACTER SET 'latin1'", "character set=latin1"),
+            ("SET CHARACTER SET 'latin1'", "character set='latin1"),
             ("SET CHARSET latin1", "character set=latin1"),
             ("SET CHAR SET latin1", "character set=latin1"),
-            ("SET @A = 'x\\'y\\n', @`B``c`=2, @'d'=3", "@a=x'y\n @b`c=2 @d=3"),
+            ("SET @A = 'x\\'y\\n', @`B``c`=2, @'d'=3", "@a='x'y\n @b`c=2 @d=3"),
             ("SET @a = @b, @c = CONCAT('a', 'b'), @d = @@sql_mode", "@a~… @c~… @d~…"),
             ("SET sql_mode = CONCAT(@@sql_mode, ',ANSI')", "sql_mode~…"),
-            ("SET @a = _utf8mb4'a', @b = x'00', @c = (1)", "@a=… @b=… @c~…"),
+            ("SET @a = _utf8mb4'a', @b = x'00', @c = (1)", "@a='… @b='… @c~…"),
             ("SET @a = NOW(), @b = CURRENT_TIMESTAMP, @c = (SELECT 1)", "@a~… @b~… @c~…"),
             ("SET TRANSACTION READ ONLY", "transaction_read_only=ON"),
             (
@@ -270,10 +301,11 @@ mod tests {
                 "SET TRANSACTION READ ONLY, ISOLATION LEVEL SERIALIZABLE",
                 "transaction_isolation=SERIALIZABLE transaction_read_only=ON",
             ),
-            ("SET tx_isolation = 'SERIALIZABLE'", "transaction_isolation=SERIALIZABLE"),
+            ("SET tx_isolation = 'SERIALIZABLE'", "transaction_isolation='SERIALIZABLE"),
             ("SET GLOBAL TRANSACTION READ ONLY", ""),
+            ("SET @a = NULL, @b = 'NULL', @c = -1", "@a=NULL @b='NULL @c=…"),
             ("SET ROLE admin", "role=admin"),
-            ("SET ROLE 'a', 'b'", "role=…"),
+            ("SET ROLE 'a', 'b'", "role='…"),
             ("SET PASSWORD = 'x'", ""),
             ("SET STATEMENT a=1 FOR SELECT 1", ""),
             ("SET a=1; SELECT 2; SET b=3;", "a=1 b=3"),
@@ -294,7 +326,7 @@ mod tests {
         let ansi = Dialect { ansi_quotes: true, ..PLAIN };
         assert_eq!(shown(r#"SET "sql_mode" = ANSI"#, ansi), "sql_mode=ANSI");
         let no_escapes = Dialect { no_backslash_escapes: true, ..PLAIN };
-        assert_eq!(shown(r"SET @a = 'b\', @c = 1", no_escapes), r"@a=b\ @c=1");
+        assert_eq!(shown(r"SET @a = 'b\', @c = 1", no_escapes), r"@a='b\ @c=1");
     }
 
     #[test]

@@ -19,6 +19,7 @@
 
 mod bytes;
 mod cursor;
+mod digest;
 mod effects;
 mod extract;
 mod functions;
@@ -32,11 +33,13 @@ mod tables;
 mod token;
 mod touched;
 
+pub use digest::digest;
 pub use effects::Effects;
 pub use extract::{
-    Assignment, KillTarget, assignments, kill_target, mentions_insert_id, mentions_user_variable,
-    use_target,
+    Assignment, KillTarget, ValueKind, assignments, kill_target, mentions_insert_id,
+    mentions_user_variable, use_target,
 };
+pub use statement::{START_READ_ONLY, UNKNOWN_STATEMENT};
 pub use touched::{Touched, touched};
 
 /// How the session's settings change the way its statements are read.

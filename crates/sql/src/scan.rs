@@ -23,6 +23,8 @@ pub(crate) struct Found {
     pub(crate) effects: Effects,
     /// It has a value that is another one elsewhere or later.
     pub(crate) varies: bool,
+    /// It has a `SELECT`, which may read tables.
+    pub(crate) query: bool,
     /// It names a user variable.
     pub(crate) variable: bool,
 }
@@ -163,7 +165,8 @@ impl Scan {
             _ if is_name => {}
             Marker::Query => {
                 self.is_naming &= !self.is_outside(cursor);
-                self.found.varies |= *word == "SELECT";
+                self.found.query |= *word == "SELECT";
+                self.found.varies |= *word == "TABLE";
             }
             Marker::Write if *word == "UPDATE" && last.is_word("FOR") => {
                 note(&mut self.found.lock, "FOR UPDATE");

@@ -293,6 +293,7 @@ fn read_value<'a>(cursor: &mut Cursor<'a>, for_statement: bool) -> Value<'a> {
     let first = cursor.token;
     let mut count = 0;
     let mut is_plain = true;
+    let mut has_from = false;
     let mut last = first;
     while !cursor.is_at_end() {
         let is_outside = scan.is_outside(cursor);
@@ -304,9 +305,12 @@ fn read_value<'a>(cursor: &mut Cursor<'a>, for_statement: bool) -> Value<'a> {
         }
         last = cursor.feed(&mut scan);
         is_plain &= !matches!(last.kind, TokenKind::Variable | TokenKind::System);
+        has_from |= last.is_word("FROM");
         count += 1;
     }
-    let found = scan.finish();
+    let mut found = scan.finish();
+    // What tables hold is not the same later; a query without any is an expression like others.
+    found.varies |= found.query && has_from;
     let is_literal = match count {
         1 => is_plain && !matches!(first.kind, TokenKind::Mark(_)),
         2 => is_sign(first) && last.kind == TokenKind::Number || is_introduced(first, last),

@@ -44,7 +44,7 @@ pub(crate) fn nested(cursor: &mut Cursor<'_>, depth: u8) -> Statement {
             cursor.bump();
             by_verb(cursor, name, *verb, depth)
         }
-        _ => block(cursor, "unknown statement"),
+        _ => block(cursor, UNKNOWN_STATEMENT),
     }
 }
 
@@ -68,7 +68,7 @@ fn by_verb(cursor: &mut Cursor<'_>, name: &'static str, verb: Verb, depth: u8) -
         Verb::Release if cursor.token.is_word("SAVEPOINT") => {
             fixed(cursor, Kind::Session, "RELEASE SAVEPOINT", Effects::NONE)
         }
-        Verb::Release => block(cursor, "unknown statement"),
+        Verb::Release => block(cursor, UNKNOWN_STATEMENT),
         Verb::Rollback => rollback(cursor),
         Verb::Set => set::classify(cursor, depth),
         Verb::Show => show(cursor),
@@ -238,8 +238,12 @@ fn evaluate(cursor: &mut Cursor<'_>) -> Statement {
 }
 
 fn execute(cursor: &mut Cursor<'_>) -> Statement {
-    let because = if cursor.accept("IMMEDIATE") { "EXECUTE IMMEDIATE" } else { "EXECUTE" };
-    fixed(cursor, Kind::Write, because, Effects::UNKNOWN_FUNCTION)
+    if cursor.accept("IMMEDIATE") {
+        // Its text may be a SET or a USE, and what it sets stays.
+        let effects = Effects::UNKNOWN_FUNCTION.union(Effects::SET_OPAQUE);
+        return fixed(cursor, Kind::Write, "EXECUTE IMMEDIATE", effects);
+    }
+    fixed(cursor, Kind::Write, "EXECUTE", Effects::UNKNOWN_FUNCTION)
 }
 
 fn explain(cursor: &mut Cursor<'_>, name: &'static str, depth: u8) -> Statement {
@@ -348,12 +352,26 @@ fn show(cursor: &mut Cursor<'_>) -> Statement {
     statement
 }
 
+/// What decided of a statement that is not known.
+pub const UNKNOWN_STATEMENT: &str = "unknown statement";
+
+/// What decided of a transaction that is to read only.
+pub const START_READ_ONLY: &str = "START TRANSACTION READ ONLY";
+
 fn start(cursor: &mut Cursor<'_>) -> Statement {
     if !cursor.accept("TRANSACTION") {
         return fixed(cursor, Kind::Write, "START", Effects::IMPLICIT_COMMIT);
     }
-    if rest_has(cursor, "WRITE") {
-        return Statement::new(Kind::Write, "START TRANSACTION READ WRITE", Effects::BEGIN);
+    let (mut write, mut only) = (false, false);
+    while !cursor.is_at_end() {
+        let word = cursor.bump();
+        write |= word.is_word("WRITE");
+        only |= word.is_word("ONLY");
     }
-    Statement::new(Kind::Begin, "START TRANSACTION", Effects::BEGIN)
+    let (kind, because) = match (write, only) {
+        (true, _) => (Kind::Write, "START TRANSACTION READ WRITE"),
+        (false, true) => (Kind::Begin, START_READ_ONLY),
+        (false, false) => (Kind::Begin, "START TRANSACTION"),
+    };
+    Statement::new(kind, because, Effects::BEGIN)
 }

@@ -5,13 +5,19 @@
 //! * [`WorkerMetrics`] is what one core counts with. Its counters are its own and reach the registry
 //!   only by [`WorkerMetrics::flush`], so that counting a statement touches no memory that another
 //!   core writes to. Labels are resolved when it is made.
+//! * [`Ledger`] keeps the writes whose outcome is unknown.
+//! * [`Panics`] counts and logs what should not happen.
 //! * [`log`] sets up `tracing`.
 
+mod ledger;
 pub mod log;
 mod metrics;
+mod panics;
 pub mod table;
 mod worker;
 
+pub use ledger::{Ledger, UnknownOutcome};
 pub use metrics::{Metrics, Totals};
+pub use panics::Panics;
 pub use table::METRICS;
-pub use worker::{ConnectionGuard, SessionGuard, SessionState, Target, WorkerMetrics};
+pub use worker::{ConnectionGuard, HeldGuard, SessionGuard, SessionState, Target, WorkerMetrics};

@@ -1,6 +1,7 @@
 //! Sets up logging by `tracing`, to standard error.
 
 use std::io::{IsTerminal, stderr};
+use std::sync::Arc;
 
 use tracing_subscriber::EnvFilter;
 
@@ -30,15 +31,38 @@ pub enum LogError {
     SetUpAlready,
 }
 
+/// Changes what is logged.
+#[derive(Clone)]
+pub struct Level(Arc<dyn Fn(EnvFilter) + Send + Sync>);
+
+impl std::fmt::Debug for Level {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Level").finish_non_exhaustive()
+    }
+}
+
+impl Level {
+    /// Logs all events of `level` and above from now on.
+    ///
+    /// # Errors
+    /// The level is not one.
+    pub fn set(&self, level: &str) -> Result<(), LogError> {
+        (self.0)(filter(level)?);
+        Ok(())
+    }
+}
+
+fn filter(level: &str) -> Result<EnvFilter, LogError> {
+    EnvFilter::builder().parse(level).map_err(|_| LogError::Level { level: level.to_owned() })
+}
+
 /// Sends all events of `level` and above to standard error. A level may be given per target as
 /// well: `info,control=debug`.
 ///
 /// # Errors
 /// The level is not one, or logging is set up already.
-pub fn init(format: Format, level: &str) -> Result<(), LogError> {
-    let filter = EnvFilter::builder()
-        .parse(level)
-        .map_err(|_| LogError::Level { level: level.to_owned() })?;
+pub fn init(format: Format, level: &str) -> Result<Level, LogError> {
+    let filter = filter(level)?;
     let terminal = stderr().is_terminal();
     let human = match format {
         Format::Auto => terminal,
@@ -46,12 +70,18 @@ pub fn init(format: Format, level: &str) -> Result<(), LogError> {
         Format::Json => false,
     };
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr);
-    let done = if human {
-        builder.with_ansi(terminal).with_target(false).try_init()
+    let (done, level): (_, Arc<dyn Fn(EnvFilter) + Send + Sync>) = if human {
+        let builder = builder.with_ansi(terminal).with_target(false).with_filter_reloading();
+        let handle = builder.reload_handle();
+        // It is there as long as the process is.
+        (builder.try_init(), Arc::new(move |filter| drop(handle.reload(filter))))
     } else {
-        builder.json().flatten_event(true).try_init()
+        let builder = builder.json().flatten_event(true).with_filter_reloading();
+        let handle = builder.reload_handle();
+        (builder.try_init(), Arc::new(move |filter| drop(handle.reload(filter))))
     };
-    done.map_err(|_| LogError::SetUpAlready)
+    done.map_err(|_| LogError::SetUpAlready)?;
+    Ok(Level(level))
 }
 
 #[cfg(test)]

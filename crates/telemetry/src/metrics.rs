@@ -1,7 +1,8 @@
 //! The registry.
 
+use std::collections::HashMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use policy::mode::Reason;
@@ -11,26 +12,42 @@ use policy::view::View;
 use prometheus::core::Collector;
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{
-    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry, TextEncoder,
+    HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
 };
 
-use crate::table::{CHECK_BUCKETS, METRICS, STATEMENT_BUCKETS};
+use crate::ledger::Ledger;
+use crate::panics::Panics;
+use crate::table::{CHECK_BUCKETS, METRICS, RELOAD_RESULTS, STATEMENT_BUCKETS};
 use crate::worker::WorkerMetrics;
 
 /// Every metric of the process.
 pub struct Metrics {
     registry: Registry,
     pub(crate) shared: Shared,
-    servers: Vec<ServerGauges>,
+    ledger: Ledger,
+    panics: Panics,
+    /// What the latest view had: the series of what is gone are removed.
+    known: Mutex<Known>,
+    server_up: IntGaugeVec,
+    server_healthy: IntGaugeVec,
+    server_check: HistogramVec,
     partition_mode: IntGaugeVec,
     replication_delay: IntGaugeVec,
+    configuration_valid: IntGauge,
+    reloads: IntCounterVec,
+}
+
+/// Names that there are series for.
+#[derive(Debug, Default, Eq, PartialEq)]
+struct Known {
+    servers: Vec<ServerName>,
+    partitions: Vec<Arc<str>>,
 }
 
 /// What workers count into.
 #[derive(Clone)]
 pub(crate) struct Shared {
-    pub(crate) partitions: Vec<Arc<str>>,
     pub(crate) statements: IntCounterVec,
     pub(crate) statement_seconds: HistogramVec,
     pub(crate) refused: IntCounterVec,
@@ -41,15 +58,8 @@ pub(crate) struct Shared {
     pub(crate) bytes: IntCounterVec,
     pub(crate) sessions: IntGaugeVec,
     pub(crate) pinned: IntGaugeVec,
-    pub(crate) connections: Vec<IntGauge>,
-}
-
-/// The gauges of one server.
-struct ServerGauges {
-    name: ServerName,
-    up: IntGauge,
-    healthy: IntGauge,
-    check: Histogram,
+    pub(crate) held: IntGauge,
+    pub(crate) connections: IntGaugeVec,
 }
 
 /// Sums for people, read at one moment.
@@ -59,8 +69,10 @@ pub struct Totals {
     pub sessions_login: u64,
     /// Clients that are logged in.
     pub sessions_open: u64,
-    /// Open connections to each server, in the order of the configuration.
-    pub connections: Vec<u64>,
+    /// Writes that wait.
+    pub held: u64,
+    /// Open connections to each server.
+    pub connections: HashMap<ServerName, u64>,
     /// Statements answered since the start.
     pub statements: u64,
     /// Statements refused since the start.
@@ -75,68 +87,82 @@ pub struct Totals {
 
 impl fmt::Debug for Metrics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Metrics")
-            .field("partitions", &self.shared.partitions)
-            .finish_non_exhaustive()
+        f.debug_struct("Metrics").field("known", &self.known).finish_non_exhaustive()
     }
 }
 
 impl Metrics {
-    /// Registers the metrics for these servers and partitions.
+    /// Registers the metrics. Those of servers and partitions follow the views.
     ///
     /// # Errors
-    /// Two servers have the same name, or the table is not what this function expects.
-    pub fn new(servers: &[ServerName], partitions: &[Arc<str>]) -> Result<Self, prometheus::Error> {
+    /// The table is not what this function expects.
+    pub fn new() -> Result<Self, prometheus::Error> {
         let maker = Maker { registry: Registry::new() };
         let build = maker.gauges("failsoft_build_info")?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
-        let up = maker.gauges("failsoft_server_up")?;
-        let healthy = maker.gauges("failsoft_server_healthy")?;
-        let check = maker.histograms("failsoft_server_check_seconds", CHECK_BUCKETS)?;
-        let gauges = |name: &ServerName| {
-            let label = &[name.as_str()];
-            ServerGauges {
-                name: name.clone(),
-                up: up.with_label_values(label),
-                healthy: healthy.with_label_values(label),
-                check: check.with_label_values(label),
-            }
-        };
-        let shared = Shared::new(&maker, partitions, servers)?;
         let metrics = Self {
-            shared,
-            servers: servers.iter().map(gauges).collect(),
+            shared: Shared::new(&maker)?,
+            ledger: Ledger::default(),
+            panics: Panics::new(maker.counter("failsoft_panics_total")?),
+            known: Mutex::default(),
+            server_up: maker.gauges("failsoft_server_up")?,
+            server_healthy: maker.gauges("failsoft_server_healthy")?,
+            server_check: maker.histograms("failsoft_server_check_seconds", CHECK_BUCKETS)?,
             partition_mode: maker.gauges("failsoft_partition_mode")?,
             replication_delay: maker.gauges("failsoft_server_replication_delay_seconds")?,
+            configuration_valid: maker.gauge("failsoft_configuration_valid")?,
+            reloads: maker.counters("failsoft_reloads_total")?,
             registry: maker.registry,
         };
         metrics.registry.register(Box::new(ProcessCollector::for_self()))?;
-        for partition in partitions {
-            metrics.set_mode(partition, None);
+        metrics.configuration_valid.set(1);
+        for result in RELOAD_RESULTS {
+            metrics.reloads.with_label_values(&[result]);
         }
         Ok(metrics)
+    }
+
+    /// Counts that the configuration was read again, and was good or not.
+    pub fn reloaded(&self, valid: bool) {
+        let [applied, invalid] = RELOAD_RESULTS;
+        self.reloads.with_label_values(&[if valid { applied } else { invalid }]).inc();
+        self.configuration_valid.set(valid.into());
     }
 
     /// Counters for one core, resolved and empty.
     #[must_use]
     pub fn worker(&self) -> WorkerMetrics {
-        WorkerMetrics::new(&self.shared)
+        WorkerMetrics::new(&self.shared, self.ledger.clone())
+    }
+
+    /// What is known of panics.
+    #[must_use]
+    pub fn panics(&self) -> &Panics {
+        &self.panics
+    }
+
+    /// The writes of unknown outcome.
+    #[must_use]
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
     }
 
     /// Sets the gauges of servers and partitions to what this view says.
     pub fn observe(&self, view: &View) {
+        self.follow(view);
         for partition in &view.partitions {
             self.set_mode(&partition.name, partition.mode.reason());
         }
-        for (server, gauges) in view.servers.iter().zip(&self.servers) {
-            gauges.healthy.set(i64::from(server.health.is_healthy()));
+        for server in &view.servers {
+            let label = &[server.name.as_str()];
+            let healthy = i64::from(server.health.is_healthy());
+            self.server_healthy.with_label_values(label).set(healthy);
             let seen = server.seen.as_deref().filter(|_| server.failure.is_none());
-            gauges.up.set(i64::from(seen.is_some()));
+            self.server_up.with_label_values(label).set(i64::from(seen.is_some()));
             let behind_s = seen.and_then(|seen| match &seen.replication {
                 Replication::From(source) => source.behind_s,
                 Replication::Hidden | Replication::None => None,
             });
-            let label = &[gauges.name.as_str()];
             match behind_s {
                 Some(behind_s) => {
                     let value = i64::try_from(behind_s).unwrap_or(i64::MAX);
@@ -148,6 +174,43 @@ impl Metrics {
         }
     }
 
+    /// Makes the series of what the view has, and removes those of what it no longer has. Counters
+    /// stay: a rate must not jump when a partition comes back.
+    fn follow(&self, view: &View) {
+        let now = Known {
+            servers: view.servers.iter().map(|server| server.name.clone()).collect(),
+            partitions: view.partitions.iter().map(|p| Arc::clone(&p.name)).collect(),
+        };
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if *known == now {
+            return;
+        }
+        for name in now.servers.iter().filter(|name| !known.servers.contains(name)) {
+            let label = &[name.as_str()];
+            self.server_check.with_label_values(label);
+            for labels in connection_labels(name) {
+                self.shared.connections.with_label_values(&labels);
+            }
+        }
+        for name in known.servers.iter().filter(|name| !now.servers.contains(name)) {
+            let label = &[name.as_str()];
+            // What is not there need not be removed.
+            drop(self.server_up.remove_label_values(label));
+            drop(self.server_healthy.remove_label_values(label));
+            drop(self.server_check.remove_label_values(label));
+            drop(self.replication_delay.remove_label_values(label));
+            for labels in connection_labels(name) {
+                drop(self.shared.connections.remove_label_values(&labels));
+            }
+        }
+        for name in known.partitions.iter().filter(|name| !now.partitions.contains(name)) {
+            for reason in Reason::ALL {
+                drop(self.partition_mode.remove_label_values(&[&**name, reason.as_str()]));
+            }
+        }
+        *known = now;
+    }
+
     fn set_mode(&self, partition: &str, reason: Option<Reason>) {
         for each in Reason::ALL {
             let gauge = self.partition_mode.with_label_values(&[partition, each.as_str()]);
@@ -156,9 +219,12 @@ impl Metrics {
     }
 
     /// Enters how long a check of a server took, whatever its outcome.
-    pub fn check(&self, server: usize, took: Duration) {
-        if let Some(gauges) = self.servers.get(server) {
-            gauges.check.observe(took.as_secs_f64());
+    pub fn check(&self, server: &ServerName, took: Duration) {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        // One that is gone by now must not get a new series.
+        if known.servers.contains(server) {
+            let histogram = self.server_check.with_label_values(&[server.as_str()]);
+            histogram.observe(took.as_secs_f64());
         }
     }
 
@@ -176,10 +242,17 @@ impl Metrics {
     pub fn totals(&self) -> Totals {
         let shared = &self.shared;
         let state = |name| gauge_value(&shared.sessions.with_label_values(&[name]));
+        let open = |name: &ServerName| {
+            let count =
+                |labels: [&str; 2]| gauge_value(&shared.connections.with_label_values(&labels));
+            (name.clone(), connection_labels(name).map(count).iter().sum())
+        };
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         Totals {
             sessions_login: state("login"),
             sessions_open: state("open"),
-            connections: shared.connections.iter().map(gauge_value).collect(),
+            held: gauge_value(&self.shared.held),
+            connections: known.servers.iter().map(open).collect(),
             statements: sum(&shared.statements),
             refused: sum(&shared.refused),
             retried: shared.retried.get(),
@@ -187,6 +260,12 @@ impl Metrics {
             aborted: shared.aborted.get(),
         }
     }
+}
+
+/// The labels of a server's connections: of those that sessions hold, and of those that are kept for
+/// sessions to come.
+pub(crate) fn connection_labels(server: &ServerName) -> [[&str; 2]; 2] {
+    ["open", "idle"].map(|state| [server.as_str(), state])
 }
 
 fn gauge_value(gauge: &IntGauge) -> u64 {
@@ -210,14 +289,8 @@ fn whole(value: f64) -> u64 {
 }
 
 impl Shared {
-    fn new(
-        maker: &Maker,
-        partitions: &[Arc<str>],
-        servers: &[ServerName],
-    ) -> Result<Self, prometheus::Error> {
-        let connections = maker.gauges("failsoft_server_connections")?;
+    fn new(maker: &Maker) -> Result<Self, prometheus::Error> {
         Ok(Self {
-            partitions: partitions.to_vec(),
             statements: maker.counters("failsoft_statements_total")?,
             statement_seconds: maker.histograms("failsoft_statement_seconds", STATEMENT_BUCKETS)?,
             refused: maker.counters("failsoft_statements_refused_total")?,
@@ -228,10 +301,8 @@ impl Shared {
             bytes: maker.counters("failsoft_client_bytes_total")?,
             sessions: maker.gauges("failsoft_sessions")?,
             pinned: maker.gauges("failsoft_sessions_pinned")?,
-            connections: servers
-                .iter()
-                .map(|name| connections.with_label_values(&[name.as_str(), "open"]))
-                .collect(),
+            held: maker.gauge("failsoft_writes_held")?,
+            connections: maker.gauges("failsoft_server_connections")?,
         })
     }
 }
@@ -245,6 +316,11 @@ impl Maker {
     fn gauges(&self, name: &str) -> Result<IntGaugeVec, prometheus::Error> {
         let (help, labels) = row(name)?;
         self.register(IntGaugeVec::new(Opts::new(name, help), labels)?)
+    }
+
+    fn gauge(&self, name: &str) -> Result<IntGauge, prometheus::Error> {
+        let (help, _) = row(name)?;
+        self.register(IntGauge::new(name, help)?)
     }
 
     fn counters(&self, name: &str) -> Result<IntCounterVec, prometheus::Error> {
@@ -308,9 +384,7 @@ mod tests {
     }
 
     fn metrics() -> Metrics {
-        let topology = topology();
-        let names: Vec<_> = topology.servers.iter().map(|spec| spec.name.clone()).collect();
-        Metrics::new(&names, &topology.partitions).unwrap()
+        Metrics::new().unwrap()
     }
 
     fn observation(replication: Replication) -> Observation {
@@ -344,9 +418,16 @@ mod tests {
             let event = Event::Checked { server, result: Ok(observation(replication)) };
             cluster.apply(event, SystemTime::UNIX_EPOCH);
         }
-        metrics.observe(&cluster.view());
+        let view = cluster.view();
+        metrics.observe(&view);
         let worker = metrics.worker();
-        worker.statement(0, sql::Kind::Read, crate::Target::Master, Duration::from_millis(1));
+        worker.follow(&view);
+        worker.statement(
+            &view.partitions[0].name,
+            sql::Kind::Read,
+            crate::Target::Master,
+            Duration::from_millis(1),
+        );
         worker.flush();
         let text = metrics.render();
         for (name, help, labels) in METRICS {

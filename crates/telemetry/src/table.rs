@@ -11,11 +11,27 @@ pub const METRICS: &[Row] = &[
         "Bytes exchanged with clients; direction is received or sent, seen from failsoft.",
         &["direction"],
     ),
+    (
+        "failsoft_configuration_valid",
+        "1 when the configuration file was good when it was read last; 0 while an older one is in \
+         force for that.",
+        &[],
+    ),
     ("failsoft_logins_total", "Logins of clients, by how they ended.", &["result"]),
+    (
+        "failsoft_panics_total",
+        "Tasks of failsoft that ended by a panic, sessions and checks; each is a bug.",
+        &[],
+    ),
     (
         "failsoft_partition_mode",
         "1 while the partition is read-only for this reason; all 0 when it is read-write.",
         &["partition", "reason"],
+    ),
+    (
+        "failsoft_reloads_total",
+        "How often the configuration was read again, by what came of it: applied or invalid.",
+        &["result"],
     ),
     ("failsoft_server_check_seconds", "Duration of health checks.", &["server"]),
     (
@@ -62,6 +78,11 @@ pub const METRICS: &[Row] = &[
         &[],
     ),
     (
+        "failsoft_writes_held",
+        "Writes that wait, for the master by `hold_writes` or for an operator by `pause`.",
+        &[],
+    ),
+    (
         "failsoft_writes_unknown_total",
         "Writes whose outcome is unknown: sent, and the connection broke before the answer.",
         &[],
@@ -73,6 +94,9 @@ pub const OTHER_REFUSALS: &[&str] = &["no_server", "tied", "aborted", "state_los
 
 /// How logins end.
 pub const LOGIN_RESULTS: &[&str] = &["ok", "denied", "error", "timeout", "too_many"];
+
+/// What comes of reading the configuration again.
+pub(crate) const RELOAD_RESULTS: [&str; 2] = ["applied", "invalid"];
 
 /// Upper bounds of the buckets for statements, seconds.
 pub(crate) const STATEMENT_BUCKETS: &[f64] = &[

@@ -1,16 +1,20 @@
 //! What one core counts with.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::Duration;
 
 use policy::mode::Reason;
 use policy::session::Pins;
+use policy::topology::ServerName;
+use policy::view::View;
 use prometheus::IntGauge;
 use prometheus::core::{AtomicU64, GenericLocalCounter};
 use prometheus::local::LocalHistogram;
 use sql::Kind;
 
-use crate::metrics::Shared;
+use crate::ledger::{Ledger, UnknownOutcome};
+use crate::metrics::{Shared, connection_labels};
 use crate::table::{LOGIN_RESULTS, OTHER_REFUSALS};
 
 type LocalCounter = GenericLocalCounter<AtomicU64>;
@@ -51,20 +55,22 @@ pub enum SessionState {
 
 /// Counters of one core. They reach [`Metrics`](crate::Metrics) by [`WorkerMetrics::flush`] only.
 pub struct WorkerMetrics {
+    shared: Shared,
     /// For each partition, by class and target, see [`place`].
-    statements: Vec<Vec<LocalCounter>>,
+    statements: RefCell<Vec<(Arc<str>, Vec<LocalCounter>)>>,
     /// By class and target, see [`place`].
     seconds: Vec<LocalHistogram>,
     refused: Vec<(&'static str, LocalCounter)>,
     retried: LocalCounter,
     unknown: LocalCounter,
+    ledger: Ledger,
     aborted: LocalCounter,
     logins: Vec<(&'static str, LocalCounter)>,
     from_client: LocalCounter,
     to_client: LocalCounter,
     login: IntGauge,
     open: IntGauge,
-    connections: Vec<IntGauge>,
+    held: IntGauge,
     pinned: Vec<(Pins, IntGauge)>,
 }
 
@@ -79,20 +85,15 @@ fn place(class: Kind, target: Target) -> usize {
     class as usize * Target::ALL.len() + target.place()
 }
 
+/// Every class and target, in the order of [`place`].
+fn pairs() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let targets =
+        |class: &'static Kind| Target::ALL.iter().map(move |(_, target)| (class.name(), *target));
+    Kind::ALL.iter().flat_map(targets)
+}
+
 impl WorkerMetrics {
-    pub(crate) fn new(shared: &Shared) -> Self {
-        let pairs = || {
-            let targets = |class: &'static Kind| {
-                Target::ALL.iter().map(move |(_, target)| (class.name(), *target))
-            };
-            Kind::ALL.iter().flat_map(targets)
-        };
-        let statements = |partition: &Arc<str>| {
-            let counter = |(class, target)| {
-                shared.statements.with_label_values(&[&**partition, class, target]).local()
-            };
-            pairs().map(counter).collect()
-        };
+    pub(crate) fn new(shared: &Shared, ledger: Ledger) -> Self {
         let seconds =
             |(class, target)| shared.statement_seconds.with_label_values(&[class, target]).local();
         let words = Reason::ALL.map(Reason::as_str);
@@ -100,13 +101,15 @@ impl WorkerMetrics {
         let bytes = |direction| shared.bytes.with_label_values(&[direction]).local();
         let sessions = |state| shared.sessions.with_label_values(&[state]);
         Self {
-            statements: shared.partitions.iter().map(statements).collect(),
+            shared: shared.clone(),
+            statements: RefCell::default(),
             seconds: pairs().map(seconds).collect(),
             refused: reasons
                 .map(|reason| (*reason, shared.refused.with_label_values(&[*reason]).local()))
                 .collect(),
             retried: shared.retried.local(),
             unknown: shared.unknown.local(),
+            ledger,
             aborted: shared.aborted.local(),
             logins: LOGIN_RESULTS
                 .iter()
@@ -116,7 +119,7 @@ impl WorkerMetrics {
             to_client: bytes("sent"),
             login: sessions("login"),
             open: sessions("open"),
-            connections: shared.connections.clone(),
+            held: shared.held.clone(),
             pinned: Pins::ALL
                 .iter()
                 .map(|(pin, name, _)| (*pin, shared.pinned.with_label_values(&[*name])))
@@ -124,12 +127,38 @@ impl WorkerMetrics {
         }
     }
 
-    /// Counts a statement that a server of this partition answered, an index into those that
-    /// [`Metrics::new`](crate::Metrics::new) was given; `first_byte` is the time to the answer's
-    /// first byte.
-    pub fn statement(&self, partition: usize, class: Kind, target: Target, first_byte: Duration) {
+    /// Makes the counters of the view's partitions, and lets go of those of others.
+    pub fn follow(&self, view: &View) {
+        let mut statements = self.statements.borrow_mut();
+        let names = || view.partitions.iter().map(|partition| &partition.name);
+        if statements.iter().map(|(name, _)| name).eq(names()) {
+            return;
+        }
+        statements.iter().flat_map(|(_, counters)| counters).for_each(LocalCounter::flush);
+        let counters = |partition: &Arc<str>| {
+            let counter = |(class, target)| {
+                let labels = &[&**partition, class, target];
+                self.shared.statements.with_label_values(labels).local()
+            };
+            (Arc::clone(partition), pairs().map(counter).collect())
+        };
+        *statements = names().map(counters).collect();
+    }
+
+    /// Counts a statement that a server of this partition answered; `first_byte` is the time to the
+    /// answer's first byte.
+    pub fn statement(
+        &self,
+        partition: &Arc<str>,
+        class: Kind,
+        target: Target,
+        first_byte: Duration,
+    ) {
         let place = place(class, target);
-        let counter = self.statements.get(partition).and_then(|counters| counters.get(place));
+        let statements = self.statements.borrow();
+        // Views of one configuration share the name.
+        let is_it = |(name, _): &&(Arc<str>, _)| Arc::ptr_eq(name, partition) || name == partition;
+        let counter = statements.iter().find(is_it).and_then(|(_, counters)| counters.get(place));
         if let (Some(counter), Some(seconds)) = (counter, self.seconds.get(place)) {
             counter.inc();
             seconds.observe(first_byte.as_secs_f64());
@@ -147,9 +176,10 @@ impl WorkerMetrics {
         self.retried.inc();
     }
 
-    /// Counts a write of unknown outcome.
-    pub fn unknown(&self) {
+    /// Counts a write of unknown outcome, and enters it in the ledger and the log.
+    pub fn unknown(&self, outcome: UnknownOutcome) {
         self.unknown.inc();
+        self.ledger.enter(outcome);
     }
 
     /// Counts a transaction lost before its COMMIT was sent.
@@ -179,12 +209,18 @@ impl WorkerMetrics {
 
     /// Counts a connection to a server for as long as the guard lives.
     #[must_use = "the connection is counted only while the guard lives"]
-    pub fn connection(&self, server: usize) -> ConnectionGuard {
-        let gauge = self.connections.get(server).cloned();
-        if let Some(gauge) = &gauge {
-            gauge.inc();
-        }
-        ConnectionGuard(gauge)
+    pub fn connection(&self, server: &ServerName) -> ConnectionGuard {
+        let [open, idle] = connection_labels(server)
+            .map(|labels| self.shared.connections.with_label_values(&labels));
+        open.inc();
+        ConnectionGuard { open, idle, rests: false }
+    }
+
+    /// Counts a write that waits for the master for as long as the guard lives.
+    #[must_use = "the write is counted only while the guard lives"]
+    pub fn held(&self) -> HeldGuard {
+        self.held.inc();
+        HeldGuard(self.held.clone())
     }
 
     /// Enters that a session was pinned by `old` and is pinned by `new`; a session that ends enters
@@ -204,7 +240,8 @@ impl WorkerMetrics {
 
     /// Adds what was counted since the last call to the registry.
     pub fn flush(&self) {
-        self.statements.iter().flatten().for_each(LocalCounter::flush);
+        let statements = self.statements.borrow();
+        statements.iter().flat_map(|(_, counters)| counters).for_each(LocalCounter::flush);
         self.seconds.iter().for_each(LocalHistogram::flush);
         let lists = self.refused.iter().chain(&self.logins);
         lists.for_each(|(_, counter)| counter.flush());
@@ -253,28 +290,97 @@ impl Drop for SessionGuard {
     }
 }
 
+/// A write that waits and is being counted.
+#[derive(Debug)]
+pub struct HeldGuard(IntGauge);
+
+impl Drop for HeldGuard {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
 /// A connection that is being counted.
 #[derive(Debug)]
-pub struct ConnectionGuard(Option<IntGauge>);
+pub struct ConnectionGuard {
+    open: IntGauge,
+    idle: IntGauge,
+    rests: bool,
+}
+
+impl ConnectionGuard {
+    /// It belongs to no session from now on.
+    pub fn rest(&mut self) {
+        self.enter(true);
+    }
+
+    /// It belongs to a session from now on.
+    pub fn wake(&mut self) {
+        self.enter(false);
+    }
+
+    fn enter(&mut self, rests: bool) {
+        self.gauge().dec();
+        self.rests = rests;
+        self.gauge().inc();
+    }
+
+    fn gauge(&self) -> &IntGauge {
+        if self.rests { &self.idle } else { &self.open }
+    }
+}
 
 impl Drop for ConnectionGuard {
     fn drop(&mut self) {
-        if let Some(gauge) = &self.0 {
-            gauge.dec();
-        }
+        self.gauge().dec();
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use policy::topology::ServerName;
+    use std::num::NonZeroU8;
+    use std::time::UNIX_EPOCH;
+
+    use policy::cluster::Cluster;
+    use policy::health::HealthParams;
+    use policy::topology::{Role, ServerSpec, Topology};
 
     use super::*;
     use crate::Metrics;
 
+    /// A view with one server, `db1:3306`, and these partitions.
+    fn view(partitions: &[&str]) -> View {
+        let name = ServerName::new("db1:3306");
+        let spec = ServerSpec { name, role: Role::Master, partition: 0, enabled: true, weight: 1 };
+        let topology = Topology {
+            servers: vec![spec],
+            partitions: partitions.iter().map(|name| (*name).into()).collect(),
+            read_only: false,
+            master_may_replicate: false,
+            health: HealthParams { threshold: NonZeroU8::MIN },
+        };
+        Cluster::new(topology, UNIX_EPOCH).view()
+    }
+
     fn metrics() -> Metrics {
-        let partitions = ["default".into(), "blog".into()];
-        Metrics::new(&[ServerName::new("db1:3306")], &partitions).unwrap()
+        let metrics = Metrics::new().unwrap();
+        metrics.observe(&view(&["default", "blog"]));
+        metrics
+    }
+
+    fn outcome() -> UnknownOutcome {
+        UnknownOutcome {
+            at: "2026-11-22T10:00:00Z".to_owned(),
+            reference: "8f3a1c".to_owned(),
+            client: String::new(),
+            user: String::new(),
+            schema: String::new(),
+            digest: String::new(),
+            server: String::new(),
+            connection: 1,
+            cause: String::new(),
+            gtids: String::new(),
+        }
     }
 
     fn shows(metrics: &Metrics, line: &str) -> bool {
@@ -285,22 +391,25 @@ mod tests {
     fn counts_reach_the_registry_by_flush_only() {
         let metrics = metrics();
         let worker = metrics.worker();
-        worker.statement(0, Kind::Write, Target::Master, Duration::from_micros(150));
-        worker.statement(1, Kind::Read, Target::Own, Duration::from_millis(3));
-        worker.statement(2, Kind::Read, Target::Own, Duration::from_millis(3));
+        worker.follow(&view(&["default", "blog"]));
+        let [default, blog, gone] = ["default", "blog", "gone"].map(Arc::from);
+        worker.statement(&default, Kind::Write, Target::Master, Duration::from_micros(150));
+        worker.statement(&blog, Kind::Read, Target::Own, Duration::from_millis(3));
+        worker.statement(&gone, Kind::Read, Target::Own, Duration::from_millis(3));
         worker.refused("severed");
         worker.refused("tied");
         worker.refused("no such reason");
         worker.login("ok");
         worker.bytes(10, 20);
         worker.retried();
-        worker.unknown();
+        worker.unknown(outcome());
         worker.aborted();
         assert_eq!(metrics.totals().statements, 0);
         worker.flush();
         let totals = metrics.totals();
         assert_eq!((totals.statements, totals.refused), (2, 2));
         assert_eq!((totals.retried, totals.unknown, totals.aborted), (1, 1, 1));
+        assert_eq!(metrics.ledger().all(), [outcome()]);
         let lines = [
             "failsoft_statements_total{class=\"write\",partition=\"default\",target=\"master\"} 1",
             "failsoft_statement_seconds_bucket{class=\"write\",target=\"master\",le=\"0.0001\"} 0",
@@ -332,17 +441,40 @@ mod tests {
         let worker = metrics.worker();
         let mut session = worker.session();
         let second = worker.session();
-        let connection = worker.connection(0);
-        let nowhere = worker.connection(7);
+        let name = ServerName::new("db1:3306");
+        let connection = worker.connection(&name);
+        let held = worker.held();
+        assert_eq!(metrics.totals().held, 1);
         session.set(SessionState::Open);
         session.set(SessionState::Open);
         let totals = metrics.totals();
         assert_eq!((totals.sessions_login, totals.sessions_open), (1, 1));
-        assert_eq!(totals.connections, [1]);
-        drop((session, second, connection, nowhere));
+        assert_eq!(totals.connections[&name], 1);
+        drop((session, second, connection, held));
         let totals = metrics.totals();
         assert_eq!((totals.sessions_login, totals.sessions_open), (0, 0));
-        assert_eq!(totals.connections, [0]);
+        assert_eq!((totals.connections[&name], totals.held), (0, 0));
+    }
+
+    #[test]
+    fn series_follow_the_configuration() {
+        let metrics = metrics();
+        let worker = metrics.worker();
+        worker.follow(&view(&["default", "blog"]));
+        let blog = Arc::from("blog");
+        worker.statement(&blog, Kind::Read, Target::Own, Duration::from_millis(3));
+        metrics.observe(&view(&["default"]));
+        worker.follow(&view(&["default"]));
+        let text = metrics.render();
+        assert!(!text.contains("failsoft_partition_mode{partition=\"blog\""), "{text}");
+        let counted =
+            "failsoft_statements_total{class=\"read\",partition=\"blog\",target=\"own\"} 1";
+        assert!(shows(&metrics, counted), "what was counted is not lost\n{text}");
+        let connection = worker.connection(&ServerName::new("db1:3306"));
+        metrics.observe(&View::default());
+        drop(connection);
+        let text = metrics.render();
+        assert!(!text.contains("db1:3306") && metrics.totals().connections.is_empty(), "{text}");
     }
 
     #[test]

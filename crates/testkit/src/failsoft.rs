@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 use std::{env, fs, thread};
 
@@ -35,10 +36,12 @@ pub struct Config {
 pub struct Failsoft {
     // First: the process must be gone before its folder.
     process: Process,
-    folder: TempDir,
-    listen: Lease,
-    http: Lease,
-    admin: Lease,
+    folder: Arc<TempDir>,
+    /// Its place among those that share the folder.
+    number: usize,
+    listen: Arc<Lease>,
+    http: Arc<Lease>,
+    admin: Arc<Lease>,
     command: Vec<OsString>,
 }
 
@@ -93,8 +96,10 @@ impl Config {
         let mut command = vec![OsString::from("env")];
         command.extend(self.environment.iter().map(OsString::from));
         command.extend([self.program.clone().into(), "run".into(), "-c".into(), file.into()]);
-        let process = start(&command, folder.path())?;
-        let mut failsoft = Failsoft { process, folder, listen, http, admin, command };
+        let (folder, number) = (Arc::new(folder), 1);
+        let process = start(&command, &folder, number)?;
+        let [listen, http, admin] = [listen, http, admin].map(Arc::new);
+        let mut failsoft = Failsoft { process, folder, number, listen, http, admin, command };
         failsoft.wait_alive().await?;
         Ok(failsoft)
     }
@@ -103,7 +108,7 @@ impl Config {
 impl Failsoft {
     /// A configuration for databases on loopback ports, each with its role, that checks them
     /// often, and waits for those that answer longer than any busy machine needs. `app` and
-    /// `failsoft` are the sandbox's accounts.
+    /// `failsoft` are the sandbox's accounts. `FAILSOFT_TEST_CONFIG` adds YAML to each.
     #[must_use]
     pub fn config(databases: &[(&str, u16)]) -> Config {
         let listed: String = databases
@@ -122,24 +127,53 @@ impl Failsoft {
             APP.user, APP.pass, MONITOR.user, MONITOR.pass
         );
         let environment = vec![format!("FAILSOFT_ADMIN_TOKEN={ADMIN_TOKEN}")];
-        Config { sections, program: beside_tests(), environment }
+        let config = Config { sections, program: beside_tests(), environment };
+        match env::var("FAILSOFT_TEST_CONFIG") {
+            Ok(yaml) => config.with(&yaml),
+            Err(_) => config,
+        }
+    }
+
+    /// Starts another one with the same file, on the same ports, and waits until it listens.
+    ///
+    /// # Panics
+    /// It does not get that far; says why, with the end of its log.
+    pub async fn successor(&self) -> Self {
+        let number = self.number + 1;
+        let process = start(&self.command, &self.folder, number);
+        let mut successor = Self {
+            process: process.unwrap_or_else(|reason| panic!("{reason}")),
+            folder: Arc::clone(&self.folder),
+            number,
+            listen: Arc::clone(&self.listen),
+            http: Arc::clone(&self.http),
+            admin: Arc::clone(&self.admin),
+            command: self.command.clone(),
+        };
+        let deadline = Instant::now() + START_LIMIT;
+        while !successor.log().contains("listening on ") {
+            let log = successor.log();
+            assert!(successor.is_running() && Instant::now() < deadline, "{log}");
+            sleep(PAUSE).await;
+        }
+        successor
     }
 
     /// The port for applications.
     #[must_use]
-    pub const fn port(&self) -> u16 {
+    pub fn port(&self) -> u16 {
         self.listen.port()
     }
 
     /// The port of the console and the API.
     #[must_use]
-    pub const fn http_port(&self) -> u16 {
+    pub fn http_port(&self) -> u16 {
         self.http.port()
     }
 
     /// The port of the admin console in the MySQL protocol.
     #[must_use]
-    pub const fn admin_port(&self) -> u16 {
+    pub fn admin_port(&self) -> u16 {
         self.admin.port()
     }
 
@@ -158,7 +192,7 @@ impl Failsoft {
     /// Everything it has logged.
     #[must_use]
     pub fn log(&self) -> String {
-        fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+        fs::read_to_string(log_file(&self.folder, self.number)).unwrap_or_default()
     }
 
     /// Logs in through it.
@@ -259,7 +293,7 @@ impl Failsoft {
     /// It does not start.
     pub async fn start_again(&mut self) {
         self.kill();
-        let started = start(&self.command, self.folder.path());
+        let started = start(&self.command, &self.folder, self.number);
         self.process = started.unwrap_or_else(|reason| panic!("{reason}"));
         self.wait_alive().await.unwrap_or_else(|reason| panic!("{reason}"));
     }
@@ -292,8 +326,12 @@ impl Drop for Failsoft {
     }
 }
 
-fn start(command: &[OsString], folder: &Path) -> Result<Process, String> {
-    Process::start(command, folder, &folder.join("log"))
+fn log_file(folder: &TempDir, number: usize) -> PathBuf {
+    folder.path().join(if number == 1 { "log".to_owned() } else { format!("log-{number}") })
+}
+
+fn start(command: &[OsString], folder: &TempDir, number: usize) -> Result<Process, String> {
+    Process::start(command, folder.path(), &log_file(folder, number))
         .map_err(|error| format!("cannot start {command:?}: {error}"))
 }
 

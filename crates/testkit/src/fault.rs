@@ -1,8 +1,8 @@
 //! A TCP relay that breaks on demand: the network between two programs, in one task.
 //!
 //! What it does to *new* connections is its [`Mode`]. What it does to those that are relayed is
-//! switched separately: [`FaultProxy::freeze`], [`FaultProxy::delay`], [`FaultProxy::cut_after`]
-//! and [`FaultProxy::reset_all`]. A host that vanishes is `Mode::Drop` and `freeze`; one that
+//! switched separately: [`FaultProxy::freeze`], [`FaultProxy::delay`], [`FaultProxy::pieces`],
+//! [`FaultProxy::cut_after`] and [`FaultProxy::reset_all`]. A host that vanishes is `Mode::Drop` and `freeze`; one that
 //! crashes and leaves its kernel running is `Mode::Refuse` and `reset_all`.
 
 use std::io;
@@ -81,7 +81,7 @@ enum Acceptor {
 /// What connections look at.
 #[derive(Debug)]
 struct Shared {
-    target: SocketAddr,
+    target: Mutex<SocketAddr>,
     faults: watch::Sender<Faults>,
     cuts: [Mutex<Option<PlannedCut>>; 2],
     accepted: AtomicU64,
@@ -94,6 +94,8 @@ struct Shared {
 struct Faults {
     frozen: bool,
     delay: [Duration; 2],
+    /// The most bytes written at a time; 0 is as many as came.
+    piece: [usize; 2],
     /// Raised to reset all connections older than this number.
     resets: u64,
 }
@@ -118,9 +120,17 @@ impl FaultProxy {
     /// # Panics
     /// There is no free port to listen on.
     pub async fn start(target: u16) -> Self {
+        Self::start_to((Ipv4Addr::LOCALHOST, target).into()).await
+    }
+
+    /// Starts relaying from a loopback port to any address.
+    ///
+    /// # Panics
+    /// There is no free port to listen on.
+    pub async fn start_to(target: SocketAddr) -> Self {
         let lease = Lease::any().expect("a free port");
         let shared = Arc::new(Shared {
-            target: (Ipv4Addr::LOCALHOST, target).into(),
+            target: Mutex::new(target),
             faults: watch::Sender::default(),
             cuts: Default::default(),
             accepted: AtomicU64::default(),
@@ -137,6 +147,11 @@ impl FaultProxy {
     #[must_use]
     pub const fn port(&self) -> u16 {
         self.lease.port()
+    }
+
+    /// Leads new connections to another loopback port; those that are open stay where they are.
+    pub fn lead_to(&self, port: u16) {
+        *self.shared.target() = (Ipv4Addr::LOCALHOST, port).into();
     }
 
     /// Changes what happens to new connections; those that are open stay as they are, but for
@@ -188,6 +203,12 @@ impl FaultProxy {
         self.shared.faults.send_modify(|faults| faults.delay[index(direction)] = delay);
     }
 
+    /// Writes at most so many bytes at a time in one direction, each delayed as [`Self::delay`]
+    /// says, so that packets arrive in parts; zero ends that.
+    pub fn pieces(&self, direction: Direction, bytes: usize) {
+        self.shared.faults.send_modify(|faults| faults.piece[index(direction)] = bytes);
+    }
+
     /// Resets all open connections.
     pub fn reset_all(&self) {
         self.shared.faults.send_modify(|faults| faults.resets += 1);
@@ -229,6 +250,10 @@ impl Drop for FaultProxy {
 }
 
 impl Shared {
+    fn target(&self) -> std::sync::MutexGuard<'_, SocketAddr> {
+        self.target.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn cut(&self, direction: Direction) -> std::sync::MutexGuard<'_, Option<PlannedCut>> {
         self.cuts[index(direction)].lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -291,7 +316,8 @@ async fn swallow(listener: TcpListener, shared: Arc<Shared>) {
 async fn carry(mut client: TcpStream, shared: Arc<Shared>) {
     let mut faults = shared.faults.subscribe();
     let resets = faults.borrow_and_update().resets;
-    let Ok(mut server) = TcpStream::connect(shared.target).await else {
+    let target = *shared.target();
+    let Ok(mut server) = TcpStream::connect(target).await else {
         reset_on_drop(&client);
         return;
     };
@@ -351,7 +377,7 @@ async fn pump(
             return finish(&mut to).await;
         }
         let (admitted, cut) = shared.admit(direction, count);
-        if to.write_all(&buffer[..admitted]).await.is_err() {
+        if write(&mut to, &buffer[..admitted], direction, shared).await.is_err() {
             return End::Broken(Cut::Reset);
         }
         let passed = u64::try_from(admitted).unwrap_or(u64::MAX);
@@ -361,6 +387,28 @@ async fn pump(
             Some(Cut::HalfClose) => return finish(&mut to).await,
             Some(cut) => return End::Broken(cut),
         }
+    }
+}
+
+/// Writes all of it, in pieces where the faults of the moment ask for them.
+async fn write(
+    to: &mut WriteHalf<'_>,
+    mut bytes: &[u8],
+    direction: Direction,
+    shared: &Shared,
+) -> io::Result<()> {
+    loop {
+        let piece = match shared.faults.borrow().piece[index(direction)] {
+            0 => bytes.len(),
+            most => most.min(bytes.len()),
+        };
+        let (now, later) = bytes.split_at(piece);
+        to.write_all(now).await?;
+        if later.is_empty() {
+            return Ok(());
+        }
+        bytes = later;
+        hold(direction, shared).await;
     }
 }
 

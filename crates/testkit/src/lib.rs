@@ -5,6 +5,7 @@
 //! | real servers, alone or replicating | [`sandbox`], re-exported |
 //! | which flavours this machine can test | [`flavors`] |
 //! | a network that misbehaves | [`FaultProxy`] |
+//! | a server that offers less than it has | [`Mask`] |
 //! | failsoft itself, as a process | [`Failsoft`] |
 //! | a client that sends what it should not | [`RawClient`] |
 //!
@@ -20,6 +21,7 @@
 mod failsoft;
 mod fault;
 mod http;
+mod mask;
 mod raw;
 
 use std::env;
@@ -32,6 +34,7 @@ use tokio::time::{Instant, sleep};
 pub use failsoft::{ADMIN_TOKEN, Config, Failsoft};
 pub use fault::{Cut, Direction, FaultProxy, Mode};
 pub use http::{Response, http};
+pub use mask::Mask;
 pub use raw::{Frame, Login, RawClient, capability};
 pub use sandbox::ports::Lease;
 pub use sandbox::{

@@ -40,6 +40,10 @@ pub mod capability {
     pub const SESSION_TRACK: u32 = 1 << 23;
     /// Rows end with an OK packet instead of EOF.
     pub const DEPRECATE_EOF: u32 = 1 << 24;
+    /// MySQL: definitions of columns may be left out.
+    pub const OPTIONAL_METADATA: u32 = 1 << 25;
+    /// MariaDB: definitions of columns are not sent twice. One of the extended capabilities.
+    pub const CACHE_METADATA: u32 = 1 << 4;
     /// What [`super::Login`] asks for if not told otherwise.
     pub const USUAL: u32 = PROTOCOL_41
         | TRANSACTIONS
@@ -70,6 +74,8 @@ pub struct Login {
     pub schema: Option<String>,
     /// The capabilities, [`capability::USUAL`] unless changed.
     pub capabilities: u32,
+    /// MariaDB's extended capabilities, none unless changed.
+    pub extended: u32,
     /// The collation's number; 45 is `utf8mb4_general_ci`.
     pub collation: u8,
 }
@@ -109,6 +115,7 @@ impl Login {
             pass: pass.to_owned(),
             schema: None,
             capabilities: capability::USUAL,
+            extended: 0,
             collation: 45,
         }
     }
@@ -119,7 +126,8 @@ impl Login {
         let mut payload = (self.capabilities | with_schema).to_le_bytes().to_vec();
         payload.extend(0x0100_0000_u32.to_le_bytes());
         payload.push(self.collation);
-        payload.extend([0; 23]);
+        payload.extend([0; 19]);
+        payload.extend(self.extended.to_le_bytes());
         payload.extend(self.user.as_bytes());
         payload.push(0);
         let answer = scramble(plugin, &self.pass, nonce);

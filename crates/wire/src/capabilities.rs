@@ -1,9 +1,12 @@
 //! What the two ends of a connection agree on (P: group__group__cs__capabilities__flags;
 //! <https://mariadb.com/kb/en/connection/>).
 //!
-//! failsoft relays replies as they are, so what shapes a reply has to be agreed on alike on both
-//! sides: clients are offered what all servers offer, and a server is then asked for exactly what
-//! the client chose.
+//! What shapes a reply is agreed on with each side for itself, and alike wherever that is possible:
+//! clients are offered what all servers offer, and a server is asked for what the client chose, and
+//! for session tracking in any case. Then replies are relayed as they are, or
+//! [without what changed](crate::quiet). A server that lacks what was agreed on with the client, because
+//! nobody had seen it then, is made up for by a [`Bridge`](crate::bridge::Bridge) where that can be
+//! done ([`Capabilities::SPARED`]).
 
 /// A set of capability flags. The lower half are the flags that MySQL and MariaDB share, the upper
 /// half MariaDB's extended ones.
@@ -69,7 +72,9 @@ impl Capabilities {
         SESSION_TRACK = 23;
         /// OK in place of EOF.
         DEPRECATE_EOF = 24;
-        /// Column definitions may be left out. Not offered.
+        /// MySQL: column definitions are left out where the client asked for that with
+        /// `resultset_metadata`; a byte behind the column count tells
+        /// (P: page_protocol_com_query_response_text_resultset).
         OPTIONAL_RESULTSET_METADATA = 25;
         /// zstd compression.
         ZSTD_COMPRESSION = 26;
@@ -81,13 +86,18 @@ impl Capabilities {
         MARIADB_STMT_BULK = 34;
         /// MariaDB: extended column definitions.
         MARIADB_EXTENDED_METADATA = 35;
+        /// MariaDB: column definitions that are those which the client was given last for a prepared
+        /// statement are left out; a byte behind the column count tells
+        /// (<https://mariadb.com/kb/en/mariadb-protocol-differences-with-mysql/>).
+        MARIADB_CACHE_METADATA = 36;
     }
 
     /// No flag.
     pub const NONE: Self = Self(0);
 
     /// The flags that shape what goes over the connection after the login, or how a server behaves
-    /// for it: a server connection is opened with the client's choice of them.
+    /// for it: a server connection is opened with the client's choice of them, and
+    /// [`SESSION_TRACK`](Self::SESSION_TRACK).
     pub const CARRIED: Self = Self(
         Self::FOUND_ROWS.0
             | Self::LONG_FLAG.0
@@ -104,11 +114,21 @@ impl Capabilities {
             | Self::CAN_HANDLE_EXPIRED_PASSWORDS.0
             | Self::SESSION_TRACK.0
             | Self::DEPRECATE_EOF.0
+            | Self::OPTIONAL_RESULTSET_METADATA.0
             | Self::QUERY_ATTRIBUTES.0
             | Self::MARIADB_PROGRESS.0
             | Self::MARIADB_STMT_BULK.0
-            | Self::MARIADB_EXTENDED_METADATA.0,
+            | Self::MARIADB_EXTENDED_METADATA.0
+            | Self::MARIADB_CACHE_METADATA.0,
     );
+
+    /// The flags with which a byte behind the column count says whether definitions follow.
+    pub const METADATA_BYTE: Self =
+        Self(Self::OPTIONAL_RESULTSET_METADATA.0 | Self::MARIADB_CACHE_METADATA.0);
+
+    /// The flags that change replies, and whose lack a [`Bridge`](crate::bridge::Bridge) makes up
+    /// for.
+    pub const BRIDGED: Self = Self(Self::DEPRECATE_EOF.0 | Self::METADATA_BYTE.0);
 
     /// The flags of the login itself, which failsoft speaks on either side for itself.
     pub const LOGIN: Self = Self(
@@ -123,16 +143,27 @@ impl Capabilities {
     /// The ways to compress, which failsoft offers clients whatever the servers do.
     pub const COMPRESSION: Self = Self(Self::COMPRESS.0 | Self::ZSTD_COMPRESSION.0);
 
+    /// The carried flags that a server may lack although they were agreed on with the client: they
+    /// only allow a server something, or what it does instead can be made what the client expects.
+    pub const SPARED: Self = Self(
+        Self::BRIDGED.0
+            | Self::SESSION_TRACK.0
+            | Self::CAN_HANDLE_EXPIRED_PASSWORDS.0
+            | Self::MARIADB_PROGRESS.0,
+    );
+
     /// The carried flags that every server since MySQL 5.5 and MariaDB 5.5 offers.
     pub const BASE: Self = Self(
         Self::CARRIED.0
             & !(Self::SESSION_TRACK.0
                 | Self::DEPRECATE_EOF.0
+                | Self::OPTIONAL_RESULTSET_METADATA.0
                 | Self::QUERY_ATTRIBUTES.0
                 | Self::CAN_HANDLE_EXPIRED_PASSWORDS.0
                 | Self::MARIADB_PROGRESS.0
                 | Self::MARIADB_STMT_BULK.0
-                | Self::MARIADB_EXTENDED_METADATA.0),
+                | Self::MARIADB_EXTENDED_METADATA.0
+                | Self::MARIADB_CACHE_METADATA.0),
     );
 
     /// From the 32 flags of the protocol and MariaDB's 32 extended ones.
@@ -157,6 +188,12 @@ impl Capabilities {
     #[must_use]
     pub const fn contains(self, other: Self) -> bool {
         self.0 & other.0 == other.0
+    }
+
+    /// Whether any of `other` is set.
+    #[must_use]
+    pub const fn intersects(self, other: Self) -> bool {
+        self.0 & other.0 != 0
     }
 
     /// The flags of both.
@@ -185,8 +222,9 @@ impl Capabilities {
     /// What a server of this `version` offers of [`CARRIED`](Self::CARRIED), by its version text:
     /// `8.0.36`, `10.11.6-MariaDB-log`, `5.5.5-10.11.6-MariaDB`.
     ///
-    /// DEPRECATE_EOF and session tracking came with MySQL 5.7.5 and MariaDB 10.2, query attributes
-    /// with MySQL 8.0.25, MariaDB's bulk execution with 10.2 and its extended metadata with 10.5.2.
+    /// DEPRECATE_EOF and session tracking came with MySQL 5.7.5 and MariaDB 10.2, optional metadata
+    /// with MySQL 8.0.3, query attributes with 8.0.25, MariaDB's bulk execution with 10.2, its
+    /// extended metadata with 10.5.2, and definitions that are not sent twice with 10.6.
     #[must_use]
     pub fn of_version(version: &str) -> Self {
         let mariadb = version.contains("MariaDB");
@@ -201,10 +239,12 @@ impl Capabilities {
                 ((10, 2, 4), modern.or(Self::MARIADB_STMT_BULK)),
                 ((10, 4, 3), Self::CAN_HANDLE_EXPIRED_PASSWORDS),
                 ((10, 5, 2), Self::MARIADB_EXTENDED_METADATA),
+                ((10, 6, 0), Self::MARIADB_CACHE_METADATA),
             ]
         } else {
             &[
                 ((5, 7, 5), modern.or(Self::CAN_HANDLE_EXPIRED_PASSWORDS)),
+                ((8, 0, 3), Self::OPTIONAL_RESULTSET_METADATA),
                 ((8, 0, 25), Self::QUERY_ATTRIBUTES),
             ]
         };
@@ -222,22 +262,28 @@ mod tests {
     #[test]
     fn versions_tell_what_servers_offer() {
         use Capabilities as C;
-        // version, has DEPRECATE_EOF, QUERY_ATTRIBUTES, STMT_BULK
+        // version, has DEPRECATE_EOF, QUERY_ATTRIBUTES, STMT_BULK, optional and cached metadata
         let table = [
-            ("9.7.0", "eq-"),
-            ("8.4.2", "eq-"),
-            ("8.0.11", "e--"),
-            ("5.7.44-log", "e--"),
-            ("5.6.51", "---"),
-            ("10.11.6-MariaDB-log", "e-b"),
-            ("5.5.5-10.11.6-MariaDB-1:10.11.6+maria~deb12", "e-b"),
-            ("10.1.48-MariaDB", "---"),
-            ("", "---"),
+            ("9.7.0", "eq-o-"),
+            ("8.4.2", "eq-o-"),
+            ("8.0.11", "e--o-"),
+            ("5.7.44-log", "e----"),
+            ("5.6.51", "-----"),
+            ("10.11.6-MariaDB-log", "e-b-c"),
+            ("5.5.5-10.11.6-MariaDB-1:10.11.6+maria~deb12", "e-b-c"),
+            ("10.5.29-MariaDB", "e-b--"),
+            ("10.1.48-MariaDB", "-----"),
+            ("", "-----"),
         ];
         for (version, expected) in table {
             let offered = C::of_version(version);
-            let flags =
-                [(C::DEPRECATE_EOF, 'e'), (C::QUERY_ATTRIBUTES, 'q'), (C::MARIADB_STMT_BULK, 'b')];
+            let flags = [
+                (C::DEPRECATE_EOF, 'e'),
+                (C::QUERY_ATTRIBUTES, 'q'),
+                (C::MARIADB_STMT_BULK, 'b'),
+                (C::OPTIONAL_RESULTSET_METADATA, 'o'),
+                (C::MARIADB_CACHE_METADATA, 'c'),
+            ];
             let seen: String =
                 flags.iter().map(|(f, c)| if offered.contains(*f) { *c } else { '-' }).collect();
             assert_eq!(seen, expected, "{version}");

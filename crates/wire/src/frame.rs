@@ -119,6 +119,11 @@ impl PacketWalker {
     ///
     /// Returns the packet's head, or `None` once `input` is used up in the middle of a packet.
     pub fn next_packet(&mut self, input: &mut &[u8]) -> Option<Head> {
+        if self.is_at_boundary()
+            && let Some(head) = self.whole_packet(input)
+        {
+            return Some(head);
+        }
         loop {
             if self.header_have < HEADER_LEN && !self.take_header(input) {
                 return None;
@@ -146,6 +151,24 @@ impl PacketWalker {
     pub fn sequence(&self) -> u8 {
         let [.., sequence] = self.header;
         sequence
+    }
+
+    /// The same for a packet of one frame that is there as a whole, as most are.
+    fn whole_packet(&mut self, input: &mut &[u8]) -> Option<Head> {
+        let (header, rest) = input.split_first_chunk()?;
+        let first_frame_len = payload_len(*header);
+        let (payload, rest) = rest.split_at_checked(first_frame_len)?;
+        if first_frame_len == MAX_PAYLOAD {
+            return None;
+        }
+        let mut bytes = [0; PEEK];
+        let kept = first_frame_len.min(PEEK);
+        match payload.first_chunk() {
+            Some(first) => bytes = *first,
+            None => bytes.get_mut(..kept)?.copy_from_slice(payload),
+        }
+        (self.header, *input) = (*header, rest);
+        Some(Head { bytes, kept, first_frame_len })
     }
 
     fn take_header(&mut self, input: &mut &[u8]) -> bool {
@@ -176,6 +199,48 @@ impl PacketWalker {
     }
 }
 
+/// Raises the numbers of frames that go by in pieces.
+#[derive(Debug)]
+pub struct Renumbering {
+    by: u8,
+    header: [u8; HEADER_LEN],
+    header_have: usize,
+    payload_left: usize,
+}
+
+impl Renumbering {
+    /// Starts before a frame; each number is raised by this.
+    #[must_use]
+    pub fn new(by: u8) -> Self {
+        Self { by, header: [0; HEADER_LEN], header_have: 0, payload_left: 0 }
+    }
+
+    /// Renumbers the frames in the next piece.
+    pub fn apply(&mut self, mut piece: &mut [u8]) {
+        if self.by == 0 {
+            return;
+        }
+        while !piece.is_empty() {
+            let skipped = self.payload_left.min(piece.len());
+            self.payload_left -= skipped;
+            let Some((byte, rest)) = piece.get_mut(skipped..).and_then(<[u8]>::split_first_mut)
+            else {
+                return;
+            };
+            if let Some(slot) = self.header.get_mut(self.header_have) {
+                *slot = *byte;
+            }
+            self.header_have += 1;
+            if self.header_have == HEADER_LEN {
+                *byte = byte.wrapping_add(self.by);
+                self.header_have = 0;
+                self.payload_left = payload_len(self.header);
+            }
+            piece = rest;
+        }
+    }
+}
+
 fn payload_len([a, b, c, _sequence]: [u8; HEADER_LEN]) -> usize {
     usize::from(a) | usize::from(b) << 8 | usize::from(c) << 16
 }
@@ -191,6 +256,23 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn frames_are_renumbered_wherever_the_network_cuts() {
+        let framed = |first: u8| {
+            let mut bytes = Vec::new();
+            for (number, len) in [(0, 3), (1, 0), (2, 300), (3, 0)] {
+                put_packet(&mut bytes, first.wrapping_add(number), &vec![7; len]);
+            }
+            bytes
+        };
+        for piece in 1..20 {
+            let mut bytes = framed(253);
+            let mut numbers = Renumbering::new(4);
+            bytes.chunks_mut(piece).for_each(|piece| numbers.apply(piece));
+            assert!(bytes == framed(1), "in pieces of {piece}");
+        }
+    }
 
     #[test]
     fn packets_around_the_longest_frame() {

@@ -19,10 +19,18 @@ pub struct PrepareOk {
     pub parameters: u16,
 }
 
-/// The length of a `COM_STMT_PREPARE_OK`. MySQL answers some statements that it will not prepare
-/// with an ordinary OK packet, which is shorter (seen on MySQL 9.7 with `SET GLOBAL` by an account
-/// that may not); it has nothing to execute.
+/// The length of a `COM_STMT_PREPARE_OK`.
 pub const PREPARE_OK_LEN: usize = 12;
+
+/// Whether a packet of this length is a `COM_STMT_PREPARE_OK`, with or without a byte about metadata.
+///
+/// MySQL answers some statements that it will not prepare with an ordinary OK packet, which is shorter
+/// (seen on MySQL 9.7 with `SET GLOBAL` by an account that may not), or longer where it tells of
+/// changes in the session; it has nothing to execute.
+#[must_use]
+pub fn is_prepare_ok(len: usize) -> bool {
+    len == PREPARE_OK_LEN || len == PREPARE_OK_LEN + 1
+}
 
 /// Where the id is in the payloads of `COM_STMT_PREPARE_OK` and of all commands that name one.
 pub const ID_AT: usize = 1;
@@ -64,7 +72,7 @@ pub fn set_statement_id(payload: &mut [u8], id: u32) {
 /// The flags of an execution that ask for a cursor.
 pub const CURSOR_FLAGS: u8 = 0x07;
 
-/// The flag of an execution with query attributes: the number of parameters is in the packet.
+/// The flag of an execution with query attributes of a statement that has no parameters.
 const PARAMETER_COUNT_AVAILABLE: u8 = 0x08;
 
 /// The types in a `COM_STMT_EXECUTE` (P: page_protocol_com_stmt_execute).
@@ -74,21 +82,27 @@ pub enum Types {
     None,
     /// The client sent them, in these bytes of the payload.
     Sent {
-        /// Where the byte is that says that types follow.
-        flag_at: usize,
+        /// Where the first is, after the byte that says that types follow.
+        at: usize,
         /// Where they end.
         end: usize,
+        /// A name follows each.
+        named: bool,
     },
-    /// The client relies on those it sent before; `flag_at` is where the byte is that says so.
+    /// The client relies on those it sent before.
     AsBefore {
-        /// Where that byte is.
+        /// Where the byte is that says so.
         flag_at: usize,
+        /// How many parameters and attributes there are.
+        count: usize,
+        /// A name would follow each type.
+        named: bool,
     },
 }
 
 /// Finds the types in the payload of a `COM_STMT_EXECUTE` of a statement with this many parameters.
-/// `attributes` says that query attributes were agreed on: then each type comes with a name, and the
-/// number of parameters may be the packet's own.
+/// `attributes` says that query attributes were agreed on: then the packet says how many parameters and
+/// attributes it has, and each type comes with a name (seen on MySQL 9.7, with the flag and without).
 ///
 /// # Errors
 ///
@@ -104,8 +118,8 @@ pub fn execute_types(
     let flags = cursor.u8(WHAT)?;
     cursor.bytes(4, WHAT)?;
     let mut count = u64::from(parameters);
-    let counted = attributes && flags & PARAMETER_COUNT_AVAILABLE != 0;
-    if counted {
+    let named = attributes && (parameters > 0 || flags & PARAMETER_COUNT_AVAILABLE != 0);
+    if named {
         count = cursor.lenenc(WHAT)?;
     }
     if count == 0 {
@@ -115,15 +129,48 @@ pub fn execute_types(
     cursor.bytes(count.div_ceil(8), WHAT)?;
     let flag_at = payload.len() - cursor.rest().len();
     if cursor.u8(WHAT)? == 0 {
-        return Ok(Types::AsBefore { flag_at });
+        return Ok(Types::AsBefore { flag_at, count, named });
     }
     for _ in 0..count {
         cursor.u16(WHAT)?;
-        if counted {
+        if named {
             cursor.lenenc_bytes(WHAT)?;
         }
     }
-    Ok(Types::Sent { flag_at, end: payload.len() - cursor.rest().len() })
+    Ok(Types::Sent { at: flag_at + 1, end: payload.len() - cursor.rest().len(), named })
+}
+
+/// The types of a statement's own parameters among those that were sent: two bytes each.
+#[must_use]
+pub fn own_types(sent: &[u8], parameters: u16, named: bool) -> Vec<u8> {
+    const WHAT: &str = "types";
+    let mut cursor = Cursor::new(sent);
+    let mut types = Vec::new();
+    while types.len() < 2 * usize::from(parameters)
+        && let Ok(kind) = cursor.u16(WHAT)
+    {
+        types.extend(kind.to_le_bytes());
+        if named && cursor.lenenc_bytes(WHAT).is_err() {
+            break;
+        }
+    }
+    types
+}
+
+/// The payload of an execution that relies on types sent before, with these, of two bytes each. `flag_at`
+/// is where it says that it does.
+#[must_use]
+pub fn with_types(payload: &[u8], flag_at: usize, types: &[u8], named: bool) -> Vec<u8> {
+    let (before, after) = payload.split_at(flag_at.min(payload.len()));
+    let mut complete = before.to_vec();
+    complete.push(1);
+    for kind in types.chunks(2) {
+        complete.extend(kind);
+        // A name is nothing to a parameter.
+        complete.extend(named.then_some(0));
+    }
+    complete.extend(after.get(1..).unwrap_or_default());
+    complete
 }
 
 /// The types in a `COM_STMT_BULK_EXECUTE`.
@@ -185,23 +232,39 @@ mod tests {
 
     #[test]
     fn types_are_found() {
-        let sent = |flag_at, end| Ok(Types::Sent { flag_at, end });
+        let sent = |at, end, named| Ok(Types::Sent { at, end, named });
+        let before = |flag_at, named| Ok(Types::AsBefore { flag_at, count: 1, named });
         // flags, what follows, parameters, query attributes, what is found
         #[rustfmt::skip]
         let table: &[(u8, &[u8], u16, bool, Result<Types, Truncated>)] = &[
             (0, b"",                              0, false, Ok(Types::None)),
-            (0, b"\0\x01\x03\0VALU",              1, false, sent(11, 14)),
-            (0, b"\0\0VALU",                      1, false, Ok(Types::AsBefore { flag_at: 11 })),
+            (0, b"\0\x01\x03\0VALU",              1, false, sent(12, 14, false)),
+            (0, b"\0\0VALU",                      1, false, before(11, false)),
             (0, b"\0\0\x01\x03\0\x03\0",          9, false, Err(Truncated("the parameters of an execution"))),
-            (8, b"\x02\0\x01\x03\0\0\x0f\0\x01a", 1, true,  sent(12, 20)),
+            (8, b"\x02\0\x01\x03\0\0\x0f\0\x01a", 1, true,  sent(13, 20, true)),
             (8, b"\0",                            0, true,  Ok(Types::None)),
-            (0, b"\0\x01\x03\0VALU",              1, true,  sent(11, 14)),
+            (0, b"",                              0, true,  Ok(Types::None)),
+            (0, b"\x01\0\x01\x03\0\0VALU",        1, true,  sent(13, 16, true)),
+            (0, b"\x01\0\0VALU",                  1, true,  before(12, true)),
         ];
         for (flags, tail, parameters, attributes, expected) in table {
             let payload = execution(*flags, tail);
             let found = execute_types(&payload, *parameters, *attributes);
             assert_eq!(found, *expected, "{flags} {tail:?}");
         }
+    }
+
+    #[test]
+    fn types_are_kept_and_put_in() {
+        let named = b"\x03\0\0\xfd\x80\x01a\x0f\0\x01b";
+        assert_eq!(own_types(named, 2, true), b"\x03\0\xfd\x80");
+        assert_eq!(own_types(b"\x03\0\xfd\x80\x0f\0", 2, false), b"\x03\0\xfd\x80");
+        assert_eq!(own_types(b"\x03\0\x09", 2, true), b"\x03\0");
+        let without = execution(8, b"\x02\0\0VALU");
+        let with = |named| with_types(&without, 12, b"\x03\0\xfd\x80", named);
+        assert_eq!(with(false), execution(8, b"\x02\0\x01\x03\0\xfd\x80VALU"));
+        assert_eq!(with(true), execution(8, b"\x02\0\x01\x03\0\0\xfd\x80\0VALU"));
+        assert_eq!(with_types(b"short", 12, &[], true), b"short\x01");
     }
 
     #[test]

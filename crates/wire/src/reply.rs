@@ -17,11 +17,13 @@
 //! Other commands enter elsewhere: a status has no rows, `COM_STMT_FETCH` begins with rows, and the
 //! definitions after `COM_STMT_PREPARE_OK` are counted.
 
+use crate::capabilities::Capabilities;
 use crate::command::ReplyKind;
-use crate::frame::{Head, MAX_PAYLOAD, PacketWalker};
+use crate::frame::{HEADER_LEN, Head, Header, MAX_PAYLOAD, PacketWalker};
 use crate::lenenc::{Cursor, Truncated};
-use crate::prepared::PREPARE_OK_LEN;
+use crate::prepared::is_prepare_ok;
 use crate::status::{CURSOR_EXISTS, MORE_RESULTS, PS_OUT_PARAMS};
+use crate::track::{Changes, Report};
 
 /// How a reply ended.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -58,6 +60,9 @@ pub enum ReplyError {
     /// A packet that starts with a byte that nothing starts with here.
     #[error("a reply cannot start with byte {0:#04x}")]
     Marker(u8),
+    /// As many definitions were left out as nobody was given before.
+    #[error("definitions that were never sent are left out")]
+    Columns,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -77,15 +82,27 @@ enum State {
     },
 }
 
+/// What an EOF packet stands for, by where it comes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Eof {
+    /// There is no EOF packet here.
+    Nothing,
+    /// It divides definitions from what follows them.
+    Divides,
+    /// It ends rows, or is a status.
+    Ends {
+        /// The rows are OUT parameters.
+        of_out_parameters: bool,
+    },
+}
+
 /// The error number of a progress report, which ends nothing.
 const PROGRESS_REPORT: u16 = 0xffff;
 
 /// Follows the reply to one command.
 #[derive(Debug)]
 pub struct ReplyTracker {
-    /// `CLIENT_DEPRECATE_EOF` was agreed on: no EOF after the columns, and an OK packet in its
-    /// place after the rows.
-    deprecate_eof: bool,
+    agreed: Capabilities,
     state: State,
     insert_id: bool,
     /// The rows under way are OUT parameters.
@@ -93,13 +110,26 @@ pub struct ReplyTracker {
     started: bool,
     /// A cursor was asked for.
     cursor: bool,
+    /// A result set was begun.
+    rows: bool,
+    changes: Option<Box<Changes>>,
     walker: PacketWalker,
 }
 
+/// What comes next in a reply, as far as changes in the session are concerned.
+enum Coming<'a> {
+    /// A packet of no interest, or a part of one.
+    Other,
+    /// An OK packet that is not all there.
+    PartOfOk,
+    /// An OK packet, with this payload.
+    Ok(&'a [u8]),
+}
+
 impl ReplyTracker {
-    /// Starts before the first byte of the reply.
+    /// Starts before the first byte of the reply, on a connection for which `agreed` was agreed on.
     #[must_use]
-    pub fn new(kind: ReplyKind, deprecate_eof: bool) -> Self {
+    pub fn new(kind: ReplyKind, agreed: Capabilities) -> Self {
         let state = match kind {
             ReplyKind::Results | ReplyKind::Cursor => State::First,
             ReplyKind::Prepared => State::PrepareOk,
@@ -112,28 +142,120 @@ impl ReplyTracker {
         let walker = PacketWalker::default();
         let (insert_id, out_parameters, started) = (false, false, false);
         let cursor = kind == ReplyKind::Cursor;
-        Self { deprecate_eof, state, insert_id, out_parameters, started, cursor, walker }
+        Self {
+            agreed,
+            state,
+            insert_id,
+            out_parameters,
+            started,
+            cursor,
+            rows: false,
+            changes: None,
+            walker,
+        }
+    }
+
+    /// Whether a result set was begun.
+    #[must_use]
+    pub fn has_rows(&self) -> bool {
+        self.rows
+    }
+
+    /// The same for bytes that come in pieces of which none can be left for later.
+    pub(crate) fn without_changes(self) -> Self {
+        Self { agreed: self.agreed.without(Capabilities::SESSION_TRACK), ..self }
+    }
+
+    /// What the OK packets that were fed said of changes in the session.
+    pub fn take_changes(&mut self) -> Option<Box<Changes>> {
+        self.changes.take()
     }
 
     /// Takes note of `bytes`, which the server sent.
     ///
-    /// Returns how many of them belong to the reply, all of them while [`Progress::More`]. The
-    /// bytes can be cut anywhere: the answer does not depend on how the network split them.
+    /// Returns how many of them were used, which belong to the reply. While [`Progress::More`] those
+    /// that are left are the beginning of an OK packet, and have to be shown again with more behind
+    /// them. The bytes can be cut anywhere: how the reply ends does not depend on how the network
+    /// split them.
     ///
     /// # Errors
     ///
     /// [`ReplyError`] when the bytes cannot be a reply. Where the reply ends is then unknowable, so
     /// the connection cannot be used again.
     pub fn feed(&mut self, bytes: &[u8]) -> Result<(usize, Progress), ReplyError> {
-        let mut rest = bytes;
-        while let Some(head) = self.walker.next_packet(&mut rest) {
-            self.started = true;
-            match self.packet(&head)? {
-                Progress::More => {}
-                turn => return Ok((bytes.len() - rest.len(), turn)),
+        let mut used = 0;
+        loop {
+            let rest = bytes.get(used..).unwrap_or_default();
+            let (more, progress, telling) = self.feed_to_changes(rest)?;
+            used += more;
+            if telling.is_none() || progress != Progress::More {
+                return Ok((used, progress));
             }
         }
-        Ok((bytes.len(), Progress::More))
+    }
+
+    /// The same up to an OK packet that tells of changes; yields the length of that, too.
+    pub(crate) fn feed_to_changes(
+        &mut self,
+        bytes: &[u8],
+    ) -> Result<(usize, Progress, Option<usize>), ReplyError> {
+        let mut rest = bytes;
+        loop {
+            let before = rest.len();
+            let coming = if self.tracks() { self.coming(rest) } else { Coming::Other };
+            let tells = match coming {
+                Coming::Other => false,
+                Coming::PartOfOk => return Ok((bytes.len() - before, Progress::More, None)),
+                Coming::Ok(payload) => self.note_changes(payload),
+            };
+            let Some(head) = self.walker.next_packet(&mut rest) else { break };
+            self.started = true;
+            let telling = tells.then_some(before - rest.len());
+            let progress = self.packet(&head)?;
+            if progress != Progress::More || tells {
+                return Ok((bytes.len() - rest.len(), progress, telling));
+            }
+        }
+        Ok((bytes.len(), Progress::More, None))
+    }
+
+    /// What is at the front of `rest`. A packet's first byte says enough of it, by where it comes.
+    fn coming<'b>(&self, rest: &'b [u8]) -> Coming<'b> {
+        if rest.is_empty() || !self.walker.is_at_boundary() {
+            return Coming::Other;
+        }
+        match self.state {
+            State::First | State::Status | State::PrepareOk => {}
+            State::Rows if rest.get(HEADER_LEN).is_none_or(|marker| *marker == 0xfe) => {}
+            _ => return Coming::Other,
+        }
+        let len = Header::peek(rest).map(|header| header.payload_len);
+        let (Some(len), Some(&marker)) = (len, rest.get(HEADER_LEN)) else {
+            return if len == Some(0) { Coming::Other } else { Coming::PartOfOk };
+        };
+        let is_ok = match (self.state, marker) {
+            (State::First | State::Status, 0x00) => true,
+            (State::Rows | State::Status, 0xfe) => self.deprecates_eof(),
+            (State::PrepareOk, 0x00) => !is_prepare_ok(len),
+            _ => false,
+        };
+        match rest.get(HEADER_LEN..HEADER_LEN + len) {
+            // One that long is a row, or a part of one.
+            _ if !is_ok || len >= MAX_PAYLOAD => Coming::Other,
+            Some(payload) => Coming::Ok(payload),
+            None => Coming::PartOfOk,
+        }
+    }
+
+    /// Takes note of what an OK packet tells of; yields whether it tells of anything.
+    fn note_changes(&mut self, payload: &[u8]) -> bool {
+        let Ok(Some(report)) = Report::read(payload) else { return false };
+        match (&mut self.changes, report.changes()) {
+            (Some(changes), Some(later)) => changes.add(later),
+            (none, Some(first)) => *none = Some(Box::new(first)),
+            (_, None) => {}
+        }
+        true
     }
 
     /// Whether the last byte fed was the last of a packet: an ERR packet can follow.
@@ -154,6 +276,41 @@ impl ReplyTracker {
         self.walker.sequence().wrapping_add(1)
     }
 
+    /// `CLIENT_DEPRECATE_EOF` was agreed on: no EOF after the columns, and an OK packet in its place
+    /// after the rows.
+    fn deprecates_eof(&self) -> bool {
+        self.agreed.contains(Capabilities::DEPRECATE_EOF)
+    }
+
+    /// `CLIENT_SESSION_TRACK` was agreed on: OK packets tell what changed in the session.
+    fn tracks(&self) -> bool {
+        self.agreed.contains(Capabilities::SESSION_TRACK)
+    }
+
+    /// What an EOF packet would be here.
+    pub(crate) fn eof(&self) -> Eof {
+        match self.state {
+            State::ColumnsEnd | State::Definitions { .. } => Eof::Divides,
+            State::Rows | State::Status => Eof::Ends { of_out_parameters: self.out_parameters },
+            State::First | State::Columns { .. } | State::Text | State::PrepareOk => Eof::Nothing,
+        }
+    }
+
+    /// Whether the next packet begins a result, or is all of it.
+    pub(crate) fn is_before_result(&self) -> bool {
+        matches!(self.state, State::First)
+    }
+
+    /// Whether the last packet before this was a column count, if one was to be expected.
+    pub(crate) fn is_in_result(&self) -> bool {
+        matches!(self.state, State::Columns { .. } | State::ColumnsEnd | State::Rows)
+    }
+
+    /// Whether the next packet is `COM_STMT_PREPARE_OK`, if the statement is prepared at all.
+    pub(crate) fn is_before_prepared(&self) -> bool {
+        matches!(self.state, State::PrepareOk)
+    }
+
     fn packet(&mut self, head: &Head) -> Result<Progress, ReplyError> {
         let mut body = Cursor::new(head.bytes());
         if body.is_empty() {
@@ -162,9 +319,7 @@ impl ReplyTracker {
         let marker = body.u8("a reply")?;
         match (self.state, marker) {
             // Neither definitions nor text can be errors.
-            (State::Columns { left: 0 | 1 }, _) => {
-                self.state = if self.deprecate_eof { State::Rows } else { State::ColumnsEnd };
-            }
+            (State::Columns { left: 0 | 1 }, _) => self.state = self.behind_columns(),
             (State::Columns { left }, _) => self.state = State::Columns { left: left - 1 },
             (State::Definitions { left: 0 | 1 }, _) => return Ok(self.done(None)),
             (State::Definitions { left }, _) => {
@@ -173,32 +328,48 @@ impl ReplyTracker {
             (_, 0xff) => return self.err(body),
             (State::Text, _) => return Ok(self.done(None)),
             (State::First | State::Status, 0x00) => return self.ok(body),
-            (State::Status, 0xfe) if self.deprecate_eof && head.first_frame_len() >= 7 => {
+            (State::Status, 0xfe) if self.deprecates_eof() && head.first_frame_len() >= 7 => {
                 return self.ok(body);
             }
-            (State::Status, 0xfe) => return self.eof(body),
+            (State::Status, 0xfe) => return self.ends_with_eof(body),
             (State::Status, other) => return Err(ReplyError::Marker(other)),
             (State::First, 0xfb) => return Ok(Progress::ClientTurn),
             (State::First, _) => {
-                let left = Cursor::new(head.bytes()).lenenc("the column count")?;
-                self.state = State::Columns { left };
+                self.rows = true;
+                self.state = self.columns(Cursor::new(head.bytes()))?;
             }
-            (State::PrepareOk, _) if head.first_frame_len() < PREPARE_OK_LEN => {
+            (State::PrepareOk, _) if !is_prepare_ok(head.first_frame_len()) => {
                 return self.ok(body);
             }
             (State::PrepareOk, _) => return self.prepare_ok(body),
             (State::ColumnsEnd, _) => return self.columns_end(body),
             // A row can start with 0xFE too, as the length of a value of 16 MiB or more: only the
             // packet's length tells (P: page_protocol_basic_eof_packet).
-            (State::Rows, 0xfe) if self.deprecate_eof && head.first_frame_len() < MAX_PAYLOAD => {
+            (State::Rows, 0xfe)
+                if self.deprecates_eof() && head.first_frame_len() < MAX_PAYLOAD =>
+            {
                 return self.ok(body);
             }
-            (State::Rows, 0xfe) if !self.deprecate_eof && head.first_frame_len() < 9 => {
-                return self.eof(body);
+            (State::Rows, 0xfe) if !self.deprecates_eof() && head.first_frame_len() < 9 => {
+                return self.ends_with_eof(body);
             }
             (State::Rows, _) => {}
         }
         Ok(Progress::More)
+    }
+
+    /// The column count, and with MySQL's optional metadata and MariaDB's cached one whether the
+    /// definitions follow. What comes behind them comes in either case (seen on MariaDB 10.11 and
+    /// MySQL 9.7).
+    fn columns(&self, mut body: Cursor<'_>) -> Result<State, Truncated> {
+        let left = body.lenenc("the column count")?;
+        let follow = !self.agreed.intersects(Capabilities::METADATA_BYTE)
+            || body.u8("whether definitions follow")? != 0;
+        Ok(if follow { State::Columns { left } } else { self.behind_columns() })
+    }
+
+    fn behind_columns(&self) -> State {
+        if self.deprecates_eof() { State::Rows } else { State::ColumnsEnd }
     }
 
     /// A row without columns' values is no packet a server sends; text may be empty.
@@ -245,7 +416,7 @@ impl ReplyTracker {
 
     /// EOF: warnings, status. MySQL takes back in the EOF after OUT parameters what the one before
     /// them said, that another result follows, and sends it all the same (seen on MySQL 9.7).
-    fn eof(&mut self, mut body: Cursor<'_>) -> Result<Progress, ReplyError> {
+    fn ends_with_eof(&mut self, mut body: Cursor<'_>) -> Result<Progress, ReplyError> {
         body.u16("the warnings of EOF")?;
         let status = body.u16("the status of EOF")?;
         let follows = if std::mem::take(&mut self.out_parameters) { MORE_RESULTS } else { 0 };
@@ -266,13 +437,21 @@ impl ReplyTracker {
         Ok(Progress::More)
     }
 
-    /// `COM_STMT_PREPARE_OK`: statement id, columns, parameters (P: page_protocol_com_stmt_prepare).
+    /// `COM_STMT_PREPARE_OK`: statement id, columns, parameters, a byte that is 0, warnings, and from
+    /// MySQL with optional metadata whether definitions follow (P: page_protocol_com_stmt_prepare).
+    /// Where they do not, the EOFs behind them come all the same (seen on MySQL 9.7).
     fn prepare_ok(&mut self, mut body: Cursor<'_>) -> Result<Progress, ReplyError> {
         body.u32("the statement id")?;
         let columns = u64::from(body.u16("the number of columns")?);
         let parameters = u64::from(body.u16("the number of parameters")?);
-        let eof = |definitions: u64| u64::from(definitions > 0 && !self.deprecate_eof);
-        let left = columns + eof(columns) + parameters + eof(parameters);
+        body.bytes(3, "the warnings of a preparation")?;
+        let optional = self.agreed.contains(Capabilities::OPTIONAL_RESULTSET_METADATA);
+        let follow = !optional || body.u8("whether definitions follow")? != 0;
+        let packets = |definitions: u64| {
+            let eof = u64::from(definitions > 0 && !self.deprecates_eof());
+            eof + if follow { definitions } else { 0 }
+        };
+        let left = packets(columns) + packets(parameters);
         if left == 0 {
             return Ok(self.done(None));
         }
@@ -282,155 +461,4 @@ impl ReplyTracker {
 }
 
 #[cfg(test)]
-#[expect(clippy::type_complexity, reason = "tables of cases")]
-mod tests {
-    use super::*;
-
-    /// Frames `payloads` one after another.
-    fn frames(payloads: &[&[u8]]) -> Vec<u8> {
-        let mut out = Vec::new();
-        for (sequence, payload) in (1..).zip(payloads) {
-            let len = u32::try_from(payload.len()).unwrap().to_le_bytes();
-            out.extend([len[0], len[1], len[2], sequence]);
-            out.extend(*payload);
-        }
-        out
-    }
-
-    const OK: &[u8] = &[0x00, 0, 0, 0x02, 0, 0, 0];
-    const OK_MORE: &[u8] = &[0x00, 0, 0, 0x0a, 0, 0, 0];
-    const OK_AFTER_ROWS: &[u8] = &[0xfe, 0, 0, 0x22, 0, 0, 0];
-    const EOF: &[u8] = &[0xfe, 0, 0, 0x22, 0];
-    const EOF_MORE: &[u8] = &[0xfe, 0, 0, 0x0a, 0];
-    const EOF_OUT: &[u8] = &[0xfe, 0, 0, 0x2a, 0x10];
-    const COLUMN: &[u8] = b"\x03def (the rest is skipped)";
-    const READ_ONLY: &[u8] = b"\xff\x0a\x05#HY000--read-only";
-
-    fn done(status: u16, error: Option<u16>) -> Progress {
-        let status = error.is_none().then_some(status);
-        Progress::Done(ReplyEnd { status, error, insert_id: false })
-    }
-
-    fn results(deprecate_eof: bool) -> ReplyTracker {
-        ReplyTracker::new(ReplyKind::Results, deprecate_eof)
-    }
-
-    #[test]
-    fn replies_end_where_they_should() {
-        // what it is, DEPRECATE_EOF agreed, the packets, how it ends
-        let table: &[(&str, bool, &[&[u8]], Progress)] = &[
-            ("write", true, &[OK], done(0x02, None)),
-            ("error", true, &[READ_ONLY], done(0, Some(1290))),
-            ("rows", true, &[b"\x01", COLUMN, b"\x011", OK_AFTER_ROWS], done(0x22, None)),
-            ("no rows", true, &[b"\x01", COLUMN, OK_AFTER_ROWS], done(0x22, None)),
-            ("old rows", false, &[b"\x01", COLUMN, EOF, b"\x011", EOF], done(0x22, None)),
-            ("killed", true, &[b"\x01", COLUMN, b"\x011", b"\xff\x25\x05"], done(0, Some(1317))),
-            ("progress", true, &[b"\xff\xff\xff\x01\x01", OK], done(0x02, None)),
-            ("two results", true, &[OK_MORE, OK], done(0x02, None)),
-            ("old two", false, &[b"\x01", COLUMN, EOF, EOF_MORE, OK], done(0x02, None)),
-            ("out", false, &[b"\x01", COLUMN, EOF_OUT, b"\0\0\x05", EOF, OK], done(0x02, None)),
-            ("infile", true, &[b"\xfb/tmp/x"], Progress::ClientTurn),
-            ("cut short", true, &[b"\x01", COLUMN, b"\x011"], Progress::More),
-        ];
-        for (what, deprecate_eof, packets, end) in table {
-            let bytes = frames(packets);
-            let fed = results(*deprecate_eof).feed(&bytes);
-            assert_eq!(fed, Ok((bytes.len(), *end)), "{what}");
-        }
-    }
-
-    #[test]
-    fn the_network_may_cut_anywhere() {
-        let bytes = frames(&[b"\x02", COLUMN, COLUMN, b"\x011\x012", OK_AFTER_ROWS]);
-        for cut in 0..bytes.len() {
-            let (first, second) = bytes.split_at(cut);
-            let mut reply = results(true);
-            assert_eq!(reply.feed(first), Ok((cut, Progress::More)), "cut at {cut}");
-            assert_eq!(reply.feed(second), Ok((second.len(), done(0x22, None))), "cut at {cut}");
-        }
-    }
-
-    #[test]
-    fn a_huge_row_is_not_an_end() {
-        let mut row = vec![0xfe; MAX_PAYLOAD];
-        row[1..9].copy_from_slice(&(1u64 << 24).to_le_bytes());
-        let bytes = frames(&[b"\x01", COLUMN, &row, b"tail of the row", OK_AFTER_ROWS]);
-        let fed = results(true).feed(&bytes);
-        assert_eq!(fed, Ok((bytes.len(), done(0x22, None))));
-    }
-
-    #[test]
-    fn bytes_after_the_reply_are_not_counted() {
-        let bytes = frames(&[OK, b"unasked for"]);
-        assert_eq!(results(true).feed(&bytes), Ok((11, done(0x02, None))));
-    }
-
-    #[test]
-    fn replies_to_other_commands() {
-        const PREPARE_OK: &[u8] = &[0x00, 9, 0, 0, 0, 1, 0, 2, 0, 0, 0, 0];
-        const PREPARE_BARE: &[u8] = &[0x00, 9, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-        const CURSOR: &[u8] = &[0xfe, 0, 0, 0x42, 0];
-        const CURSOR_MORE: &[u8] = &[0xfe, 0, 0, 0x4a, 0];
-        let none = Progress::Done(ReplyEnd::default());
-        let (status, prepared) = (ReplyKind::Status, ReplyKind::Prepared);
-        let (results, rows, text) = (ReplyKind::Results, ReplyKind::Rows, ReplyKind::Text);
-        let cursor = ReplyKind::Cursor;
-        #[rustfmt::skip]
-        let table: &[(&str, ReplyKind, bool, &[&[u8]], Progress)] = &[
-            ("ping",         status,   true,  &[OK], done(0x02, None)),
-            ("stale flag",   status,   true,  &[OK_MORE], done(0x0a, None)),
-            ("set option",   status,   false, &[EOF], done(0x22, None)),
-            ("set option 2", status,   true,  &[OK_AFTER_ROWS], done(0x22, None)),
-            ("eof anyway",   status,   true,  &[EOF], done(0x22, None)),
-            ("prepare",      prepared, true,  &[PREPARE_OK, COLUMN, COLUMN, COLUMN], none),
-            ("prepare old",  prepared, false, &[PREPARE_OK, COLUMN, COLUMN, EOF, COLUMN, EOF], none),
-            ("prepare DO",   prepared, false, &[PREPARE_BARE], none),
-            ("prepare none", prepared, true,  &[OK], done(0x02, None)),
-            ("prepare err",  prepared, true,  &[READ_ONLY], done(0, Some(1290))),
-            ("fetch",        rows,     true,  &[b"\0\0\x01", OK_AFTER_ROWS], done(0x22, None)),
-            ("fetch old",    rows,     false, &[b"\0\0\x01", EOF], done(0x22, None)),
-            ("cursor old",   cursor,   false, &[b"\x01", COLUMN, CURSOR], done(0x42, None)),
-            ("no cursor",    cursor,   false, &[b"\x01", COLUMN, EOF, b"\x011", EOF], done(0x22, None)),
-            ("its own",      results,  false, &[b"\x01", COLUMN, CURSOR, b"\x011", CURSOR], done(0x42, None)),
-            ("of a CALL",    cursor,   false, &[b"\x01", COLUMN, CURSOR_MORE, b"\x011", CURSOR_MORE, OK], done(0x02, None)),
-            ("statistics",   text,     true,  &[b"Uptime: 1"], none),
-            ("status err",   status,   true,  &[READ_ONLY], done(0, Some(1290))),
-        ];
-        for (what, kind, deprecate_eof, packets, end) in table {
-            let bytes = frames(packets);
-            let fed = ReplyTracker::new(*kind, *deprecate_eof).feed(&bytes);
-            assert_eq!(fed, Ok((bytes.len(), *end)), "{what}");
-        }
-    }
-
-    #[test]
-    fn an_insert_id_is_noticed() {
-        let fed = results(true).feed(&frames(&[&[0x00, 1, 7, 0x02, 0, 0, 0]]));
-        let end = ReplyEnd { status: Some(2), error: None, insert_id: true };
-        assert_eq!(fed, Ok((11, Progress::Done(end))));
-    }
-
-    #[test]
-    fn an_error_can_follow_at_a_boundary() {
-        let bytes = frames(&[b"\x01", COLUMN, b"\x011"]);
-        let mut reply = results(true);
-        reply.feed(&bytes).unwrap();
-        assert!(reply.is_at_boundary());
-        assert_eq!(reply.next_sequence(), 4);
-        let mut reply = results(true);
-        reply.feed(&bytes[..bytes.len() - 1]).unwrap();
-        assert!(!reply.is_at_boundary());
-    }
-
-    proptest::proptest! {
-        #[test]
-        fn no_bytes_make_it_panic(
-            bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200),
-            deprecate_eof in proptest::prelude::any::<bool>(),
-        ) {
-            for kind in [ReplyKind::Results, ReplyKind::Prepared, ReplyKind::Rows, ReplyKind::Text] {
-                let _verdict = ReplyTracker::new(kind, deprecate_eof).feed(&bytes);
-            }
-        }
-    }
-}
+mod tests;

@@ -17,6 +17,8 @@ pub const LAST_ROW_SENT: u16 = 0x0080;
 pub const NO_BACKSLASH_ESCAPES: u16 = 0x0200;
 /// Double quotes quote names (MariaDB; <https://mariadb.com/kb/en/ok_packet/>).
 pub const ANSI_QUOTES: u16 = 1 << 15;
+/// The OK packet tells what changed in the session's state.
+pub const SESSION_STATE_CHANGED: u16 = 0x4000;
 /// The result holds a procedure's OUT parameters.
 pub const PS_OUT_PARAMS: u16 = 0x1000;
 /// The open transaction is READ ONLY.

@@ -1,165 +1,201 @@
-//! What must be equal, and what may differ and why.
+//! Compares what a script heard on a direct connection with what it heard through failsoft.
 
 use testkit::Frame;
 
+use crate::allowed::ALLOWED;
 use crate::raw::{com, show};
 use crate::run::{End, Reply};
 use crate::script::{Script, Step};
 
-/// A difference that is as it should be.
-struct Allowed {
-    /// Why.
-    reason: &'static str,
-    /// Takes what differs out of a step's reply.
-    forget: fn(&Step, &mut Reply),
+/// An answer that tells of a lost server. After one a session has nothing to compare any more.
+#[derive(Clone, Copy, Debug)]
+struct Honest {
+    /// What it is, for those who count.
+    name: &'static str,
+    code: u16,
+    /// What it says.
+    words: &'static str,
+    /// When it may be heard.
+    after: Loss,
 }
 
-/// All differences that are allowed wherever nothing was lost.
-const ALLOWED: &[Allowed] = &[
-    Allowed {
-        reason: "the sessions work in schemas of their own, with names of the same length",
-        forget: |_, reply| reply.frames.iter_mut().for_each(forget_schema),
-    },
-    Allowed {
-        reason: "the errors for a statement that is not known (1243) or has no cursor (1421) name the \
-                 server's id of it",
-        forget: |_, reply| reply.frames.iter_mut().for_each(forget_id),
-    },
-    Allowed {
-        reason: "MySQL 9.7 has two errors, 1109 and 1146, for a table that information_schema lacks, \
-                 and uses either, on direct connections too",
-        forget: |_, reply| reply.frames.iter_mut().for_each(forget_unknown_table),
-    },
-    Allowed {
-        reason: "COM_STATISTICS counts what the server does, for others too",
-        forget: |step, reply| {
-            if matches!(step, Step::Command { code: com::STATISTICS, .. }) {
-                let texts = reply.frames.iter_mut().filter(|frame| !frame.is_err());
-                texts.for_each(|frame| frame.payload.truncate(8));
-            }
-        },
-    },
-    Allowed {
-        reason: "a ping and an option tell how many warnings the last statement left, on the \
-                 connection that there is now",
-        forget: |step, reply| {
-            if matches!(
-                step,
-                Step::Command { code: com::PING, .. } | Step::Option(_) | Step::Burst(_)
-            ) {
-                reply.frames.iter_mut().for_each(forget_warnings);
-            }
-        },
-    },
-    Allowed {
-        reason: "failsoft checks a login itself, with as many packets as that takes, and asks no \
-                 server what it would say of it",
-        forget: |step, reply| {
-            if let Step::ChangeUser { wrong, .. } = step {
-                forget_login(reply, *wrong);
-            }
-        },
-    },
-    Allowed {
-        reason: "what is no command ends the session with an error of failsoft's own",
-        forget: |step, reply| {
-            if matches!(step, Step::Malformed(_)) && (ends(reply) || is_error(reply)) {
-                *reply = Reply::default();
-            }
-        },
-    },
-    Allowed {
-        reason: "after an error that may have ended a transaction failsoft asks for the status, and \
-                 what the server tells it there of the session's state, the client does not hear",
-        forget: |_, reply| reply.frames.iter_mut().for_each(forget_tracked),
-    },
-    Allowed {
-        reason: "variables that say which connection it is, or what its last statement left",
-        forget: |step, reply| {
-            if matches!(step, Step::Variables) {
-                reply.frames.iter_mut().for_each(forget_value);
-            }
-        },
-    },
+/// How a server was lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Loss {
+    /// With something that no other server can be given. Not allowed where there is nothing such.
+    OfState,
+    /// With what failsoft asked for by itself after an error.
+    OfAnswer,
+    /// In the middle of an exchange.
+    InFlight,
+}
+
+/// All such answers.
+const HONEST: &[Honest] = &[
+    honest("state lost", 1053, "what is known of its transaction", Loss::OfAnswer),
+    honest("state lost", 1053, "Session state lost: ", Loss::OfState),
+    honest("transaction lost", 1213, "Transaction was rolled back: ", Loss::OfState),
+    honest(
+        "long data lost",
+        1210,
+        "the data sent for a parameter reached no server",
+        Loss::OfState,
+    ),
+    honest("outcome unknown", 1180, "Outcome unknown: ", Loss::InFlight),
+    honest("interrupted", 1317, "Result interrupted: ", Loss::InFlight),
+    honest("no server", 1053, "No server of partition", Loss::InFlight),
+    honest("no master", 1290, "could not be reached", Loss::InFlight),
 ];
 
-/// Session variables that belong to a connection. Those of the schema are among them for a session
-/// that was reset after it chose one: servers then have their own defaults there until the next USE.
-const OWN_VARIABLES: &[&str] = &[
-    "character_set_database",
-    "collation_database",
-    "error_count",
-    "gtid_binlog_pos",
-    "gtid_current_pos",
-    "identity",
-    "in_transaction",
-    "insert_id",
-    "last_gtid",
-    "last_insert_id",
-    "pseudo_thread_id",
-    "rand_seed1",
-    "rand_seed2",
-    "statement_id",
-    "timestamp",
-    "warning_count",
-];
-
-/// Errors that tell of a lost server, by number and by what they say. After one of them a session
-/// has nothing to compare any more.
-const HONEST: &[(u16, &str)] = &[
-    (1053, "Session state lost: "),
-    (1213, "Transaction was rolled back: "),
-    (1210, "the data sent for a parameter reached no server"),
-];
+const fn honest(name: &'static str, code: u16, words: &'static str, after: Loss) -> Honest {
+    Honest { name, code, words, after }
+}
 
 /// How two runs of a script compare.
 #[derive(Clone, Debug)]
 pub enum Verdict {
     Equal,
-    /// The proxied session was told that it lost something with its server.
-    Told(u16),
-    Different(String),
+    /// The proxied session was told that it lost something with its server, with these words.
+    Told(&'static str),
+    Different(Difference),
+}
+
+/// The first difference of two runs.
+#[derive(Clone, Debug)]
+pub struct Difference {
+    /// The step, where it is one that differs.
+    pub at: Option<usize>,
+    pub what: String,
+}
+
+impl Verdict {
+    /// A difference that is not one step's.
+    pub const fn different(what: String) -> Self {
+        Self::Different(Difference { at: None, what })
+    }
+
+    const fn different_at(at: usize, what: String) -> Self {
+        Self::Different(Difference { at: Some(at), what })
+    }
+}
+
+/// The verdict on a script, and which differences there were that may be.
+#[derive(Debug)]
+pub struct Comparison {
+    pub verdict: Verdict,
+    pub explained: Vec<&'static str>,
 }
 
 /// Compares the replies of a script on a direct connection and through failsoft.
-pub fn compare(script: &Script, direct: &[Reply], through: &[Reply]) -> Verdict {
+pub fn compare(script: &Script, direct: &[Reply], through: &[Reply]) -> Comparison {
+    let mut explained = Vec::new();
+    let verdict = verdict(script, direct, through, &mut explained);
+    Comparison { verdict, explained }
+}
+
+fn verdict(
+    script: &Script,
+    direct: &[Reply],
+    through: &[Reply],
+    explained: &mut Vec<&'static str>,
+) -> Verdict {
     if let Some(verdict) = compare_logins(&direct[0], &through[0]) {
         return verdict;
     }
-    if direct.iter().any(|reply| reply.end == End::Silent) {
-        return Verdict::Different("the server itself does not answer".to_owned());
+    if let Some(reply) = direct.last().filter(|reply| reply.end == End::Silent) {
+        let (at, shown) = (direct.len() - 2, shown(reply, reply.frames.len().saturating_sub(1)));
+        let text = format!("step {at}: the server itself does not answer any more after {shown}");
+        return Verdict::different(text);
     }
-    let mut is_cut = false;
+    let (mut is_cut, mut is_asking, mut is_armed) = (false, false, false);
     for (at, step) in script.steps.iter().enumerate() {
-        is_cut |= matches!(step, Step::Cut);
+        is_cut |= step.cuts();
+        is_asking |= step.cuts() && !matches!(step, Step::Cut { after_ping: true });
+        is_armed |= matches!(step, Step::CutAfter { .. });
         let (expected, seen) = match (direct.get(at + 1), through.get(at + 1)) {
-            (Some(expected), Some(seen)) => (clean(step, expected), clean(step, seen)),
+            (Some(expected), Some(seen)) if expected == seen => continue,
+            (Some(expected), Some(seen)) => clean(step, [expected, seen], is_cut, explained),
             (None, None) => break,
             (expected, _) => {
                 let who = if expected.is_none() { "direct" } else { "proxied" };
-                return Verdict::Different(format!("step {at}: the {who} session is over already"));
+                let text = format!("step {at}: the {who} session is over already");
+                return Verdict::different_at(at, text);
             }
         };
         if expected == seen {
             continue;
         }
-        let first = expected.frames.iter().zip(&seen.frames).position(|(a, b)| a != b);
-        let first = first.unwrap_or_else(|| expected.frames.len().min(seen.frames.len()));
-        let frames = expected.frames.get(first).zip(seen.frames.get(first));
-        let is_aside = frames.is_some_and(|(expected, seen)| is_aside(step, expected, seen));
-        let told = if is_aside { Some(1213) } else { seen.frames.get(first).and_then(honest) };
-        let told = told.filter(|_| is_cut);
-        if let Some(code) = told.filter(|_| !script.is_carried) {
-            return Verdict::Told(code);
+        if is_hung_up_on(script, at, &seen) {
+            return Verdict::Told("hung up on, with a schema in doubt");
         }
-        let text = format!(
-            "step {at}, packet {first}\n    direct   {}\n    failsoft {}",
-            shown(&expected, first),
-            shown(&seen, first)
-        );
-        return Verdict::Different(text);
+        let first = first_difference(&expected, &seen);
+        if is_cut && is_broken(&expected, first) {
+            return Verdict::Told("whole again, a statement that the client had broken");
+        }
+        let may = |loss| match loss {
+            Loss::OfState => is_cut && (!script.is_carried || is_armed),
+            Loss::OfAnswer => is_asking,
+            Loss::InFlight => is_armed,
+        };
+        return match told(script, step, &expected, &seen, first) {
+            Some((name, loss)) if may(loss) => Verdict::Told(name),
+            _ => {
+                let (direct, through) = (shown(&expected, first), shown(&seen, first));
+                let text = format!(
+                    "step {at}, packet {first}\n    direct   {direct}\n    failsoft {through}"
+                );
+                Verdict::different_at(at, text)
+            }
+        };
     }
     Verdict::Equal
+}
+
+/// MariaDB keeps the schema where it refuses a change of user. failsoft hangs up instead, as MySQL does,
+/// where some packet before failed and may have chosen one.
+fn is_hung_up_on(script: &Script, at: usize, seen: &Reply) -> bool {
+    let is_refused = matches!(script.steps.get(at), Some(Step::ChangeUser { wrong: true, .. }));
+    let may_have_chosen = |step: &Step| format!("{step:?}").to_ascii_lowercase().contains("use ");
+    is_refused && seen.end == End::Closed && script.steps[..at].iter().any(may_have_chosen)
+}
+
+/// MariaDB refuses a statement that was given data for a parameter that it does not have, until it is
+/// reset. Prepared again it is as good as new.
+fn is_broken(expected: &Reply, first: usize) -> bool {
+    let error = expected.frames.get(first).and_then(Frame::error);
+    error.is_some_and(|(code, _, text)| code == 1210 && text.contains("send_long_data"))
+}
+
+fn first_difference(expected: &Reply, seen: &Reply) -> usize {
+    let first = expected.frames.iter().zip(&seen.frames).position(|(a, b)| a != b);
+    first.unwrap_or_else(|| expected.frames.len().min(seen.frames.len()))
+}
+
+/// What of a loss the first packet that differs tells of.
+fn told(
+    script: &Script,
+    step: &Step,
+    expected: &Reply,
+    seen: &Reply,
+    first: usize,
+) -> Option<(&'static str, Loss)> {
+    let step = match step {
+        Step::Burst(steps) => {
+            let part = expected.parts.iter().rposition(|&start| start <= first);
+            part.and_then(|part| steps.get(part)).unwrap_or(step)
+        }
+        _ => step,
+    };
+    let Some(frame) = seen.frames.get(first) else {
+        // In the middle of a packet nothing else can be done.
+        return (seen.end == End::Closed).then_some(("closed", Loss::InFlight));
+    };
+    if expected.frames.get(first).is_some_and(|expected| is_aside(script, step, expected, frame)) {
+        return Some(("transaction lost", Loss::OfState));
+    }
+    let (code, _, text) = frame.error()?;
+    let mut all = HONEST.iter().filter(|honest| honest.code == code);
+    all.find(|honest| text.contains(honest.words)).map(|honest| (honest.name, honest.after))
 }
 
 /// A login is failsoft's own affair up to whether it is let in. The servers' OK may tell of session
@@ -168,7 +204,7 @@ fn compare_logins(direct: &Reply, through: &Reply) -> Option<Verdict> {
     let is_in = |reply: &Reply| reply.frames.last().is_some_and(Frame::is_ok);
     (is_in(direct) != is_in(through)).then(|| {
         let (direct, through) = (shown(direct, 0), shown(through, 0));
-        Verdict::Different(format!("login\n    direct   {direct}\n    failsoft {through}"))
+        Verdict::different(format!("login\n    direct   {direct}\n    failsoft {through}"))
     })
 }
 
@@ -178,174 +214,55 @@ fn shown(reply: &Reply, at: usize) -> String {
     format!("{packet} (of {all} packets, {:?})", reply.end)
 }
 
-fn honest(frame: &Frame) -> Option<u16> {
-    let (code, _, text) = frame.error()?;
-    HONEST.iter().any(|(number, words)| *number == code && text.contains(words)).then_some(code)
-}
-
-/// A session whose transaction is lost is not told at a ping or a SET, but at what follows. There is
-/// only no transaction in the status any more.
-fn is_aside(step: &Step, expected: &Frame, seen: &Frame) -> bool {
+/// A session whose transaction is lost is not told at a ping, a SET or when a statement is reset, but
+/// at what follows: those have nothing to do with the transaction. There is only none in the status
+/// any more.
+fn is_aside(script: &Script, step: &Step, expected: &Frame, seen: &Frame) -> bool {
     const IN_TRANSACTION: u8 = 1;
+    const READ_ONLY: u8 = 1 << 5;
     let is_asked = match step {
         Step::Command { code, .. } => *code == com::PING,
-        Step::Option(_) => true,
-        Step::Query { sql, .. } => sql.starts_with("SET ") && !sql.contains(';'),
+        Step::Option(_) | Step::Cut { .. } | Step::Reset { .. } => true,
+        Step::Query { sql, .. } => is_set(sql),
+        Step::Execute { slot, .. } => script.prepared_in(*slot).any(is_set),
         _ => false,
     };
     let mut without = expected.payload.clone();
-    if let [0 | 0xfe, 0, 0, status, ..] = without.as_mut_slice() {
-        *status &= !IN_TRANSACTION;
+    if let [0 | 0xfe, 0, 0, low, high, ..] = without.as_mut_slice() {
+        *low &= !IN_TRANSACTION;
+        *high &= !READ_ONLY;
     }
     is_asked && without == seen.payload
 }
 
-/// A reply without what may differ.
-fn clean(step: &Step, reply: &Reply) -> Reply {
-    let mut reply = reply.clone();
-    for allowed in ALLOWED {
-        (allowed.forget)(step, &mut reply);
-    }
-    reply
+fn is_set(sql: &str) -> bool {
+    sql.starts_with("SET ") && !sql.contains(';')
 }
 
-/// The list of what may differ, for those who read a report.
-pub fn allowances() -> String {
-    ALLOWED.iter().map(|allowed| format!("  - {}\n", allowed.reason)).collect()
-}
-
-/// What schemas of proxied sessions begin with.
-pub const PROXIED: &str = "app_p";
-/// What schemas of direct sessions begin with.
-pub const DIRECT: &str = "app_d";
-
-fn forget_schema(frame: &mut Frame) {
-    let (old, new) = (PROXIED.as_bytes(), DIRECT.as_bytes());
-    let mut at = 0;
-    while let Some(found) = find(&frame.payload[at..], old) {
-        frame.payload[at + found..][..new.len()].copy_from_slice(new);
-        at += found + new.len();
-    }
-}
-
-fn find(bytes: &[u8], what: &[u8]) -> Option<usize> {
-    bytes.windows(what.len()).position(|window| window == what)
-}
-
-/// The number in brackets, in the error itself and in a row that tells of it, where the text's length
-/// is before it.
-fn forget_id(frame: &mut Frame) {
-    let payload = &mut frame.payload;
-    let in_row = [b"\x041243", b"\x041421"].iter().find_map(|code| find(payload, *code));
-    if !payload.starts_with(b"\xff\xdb\x04") && !payload.starts_with(b"\xff\x8d\x05") {
-        let Some(length) = in_row.and_then(|at| payload.get_mut(at + 5)) else { return };
-        *length = 0;
-    }
-    if let Some(open) = find(payload, b"(") {
-        let digits = payload[open + 1..].iter().take_while(|byte| byte.is_ascii_digit()).count();
-        payload.drain(open + 1..=open + digits);
-    }
-}
-
-fn forget_unknown_table(frame: &mut Frame) {
-    let is_either = frame.error().is_some_and(|(code, _, text)| {
-        matches!(code, 1109 | 1146) && text.contains("information_schema")
-    });
-    if is_either {
-        frame.payload.truncate(1);
-    }
-}
-
-fn forget_warnings(frame: &mut Frame) {
-    match frame.payload.as_mut_slice() {
-        [0xfe, warnings @ .., _, _] if warnings.len() == 2 => warnings.fill(0),
-        [0x00 | 0xfe, 0, 0, _, _, low, high, ..] => (*low, *high) = (0, 0),
-        _ => {}
-    }
-}
-
-fn forget_login(reply: &mut Reply, wrong: bool) {
-    if wrong && (ends(reply) || is_error(reply)) {
-        *reply = Reply { frames: Vec::new(), end: End::Closed };
-    } else if let Some(frame) = reply.frames.last_mut() {
-        frame.sequence = 0;
-        if frame.is_ok() {
-            frame.payload.truncate(1);
+/// Both replies without what may differ; adds the kinds of what did.
+fn clean(
+    step: &Step,
+    replies: [&Reply; 2],
+    is_cut: bool,
+    explained: &mut Vec<&'static str>,
+) -> (Reply, Reply) {
+    let [mut expected, mut seen] = replies.map(Reply::clone);
+    let mut left = differing(&expected, &seen);
+    for allowed in ALLOWED.iter().filter(|allowed| is_cut || !allowed.after_loss) {
+        (allowed.forget)(step, &mut expected);
+        (allowed.forget)(step, &mut seen);
+        let now = differing(&expected, &seen);
+        if now < left {
+            explained.push(allowed.name);
+            left = now;
         }
     }
+    (expected, seen)
 }
 
-fn ends(reply: &Reply) -> bool {
-    reply.end == End::Closed
-}
-
-fn is_error(reply: &Reply) -> bool {
-    reply.frames.last().is_some_and(Frame::is_err)
-}
-
-/// Leaves only the name of a variable whose value is its connection's.
-fn forget_value(frame: &mut Frame) {
-    let Some((&length, rest)) = frame.payload.split_first() else { return };
-    let name = rest.get(..length.into()).unwrap_or_default();
-    if OWN_VARIABLES.iter().any(|own| own.as_bytes() == name) {
-        frame.payload.truncate(usize::from(length) + 1);
-    }
-}
-
-/// The status bit that says that an OK packet tells of changes in the session.
-const SESSION_STATE_CHANGED: u16 = 1 << 14;
-/// The kinds of such changes that an error may leave for the next reply: the schema, and a
-/// transaction's characteristics and state.
-const OF_TRANSACTIONS: [u8; 3] = [1, 4, 5];
-
-/// Takes what an OK packet tells of transactions out of it
-/// (P: page_protocol_basic_ok_packet).
-fn forget_tracked(frame: &mut Frame) {
-    if let Some(payload) = without_transactions(&frame.payload) {
-        frame.payload = payload;
-    }
-}
-
-/// An OK packet without that; none where it does not tell of any changes.
-fn without_transactions(payload: &[u8]) -> Option<Vec<u8>> {
-    let (_, at) = lenenc(payload, 1)?;
-    let (_, status_at) = lenenc(payload, at)?;
-    let status = u16::from_le_bytes(payload.get(status_at..status_at + 2)?.try_into().ok()?);
-    let (info, at) = lenenc(payload, status_at + 4)?;
-    let (length, tracked) = lenenc(payload, at + info)?;
-    let is_ok = matches!(payload.first(), Some(0x00 | 0xfe)) && tracked + length == payload.len();
-    if !is_ok || status & SESSION_STATE_CHANGED == 0 {
-        return None;
-    }
-    let mut kept: Vec<u8> = Vec::new();
-    let mut from = tracked;
-    while from < payload.len() {
-        let (length, start) = lenenc(payload, from + 1)?;
-        if !OF_TRANSACTIONS.contains(&payload[from]) {
-            kept.extend(payload.get(from..start + length)?);
-        }
-        from = start + length;
-    }
-    let mut rest = payload[..at + info].to_vec();
-    if kept.is_empty() {
-        // Where nothing changed there is not even a length of what did.
-        let status = (status & !SESSION_STATE_CHANGED).to_le_bytes();
-        rest[status_at..status_at + 2].copy_from_slice(&status);
-        rest.truncate(if info == 0 { at - 1 } else { at + info });
-        return Some(rest);
-    }
-    rest.push(u8::try_from(kept.len()).unwrap_or(u8::MAX));
-    Some([rest, kept].concat())
-}
-
-/// A number of up to 250, or of two bytes, and where what follows it begins.
-fn lenenc(payload: &[u8], at: usize) -> Option<(usize, usize)> {
-    match *payload.get(at)? {
-        0xfc => {
-            let bytes = payload.get(at + 1..at + 3)?.try_into().ok()?;
-            Some((u16::from_le_bytes(bytes).into(), at + 3))
-        }
-        number @ 0..=250 => Some((number.into(), at + 1)),
-        _ => None,
-    }
+/// How many packets differ, and the end where that does.
+fn differing(expected: &Reply, seen: &Reply) -> usize {
+    let differ = expected.frames.iter().zip(&seen.frames).filter(|(a, b)| a != b).count();
+    let more = expected.frames.len().abs_diff(seen.frames.len());
+    differ + more + usize::from(expected.end != seen.end)
 }

@@ -7,9 +7,9 @@ use crate::raw::{STMT_BULK, com, lenenc_bytes};
 use crate::script::{Choice, OPTIONAL, SLOTS, Script, Step, Value};
 use crate::statements::draw;
 
-/// Fewest steps of a script.
+/// Fewest statements of a script.
 const FEWEST: usize = 20;
-/// Most steps of a script.
+/// Most that a script goes on for.
 const MOST: usize = 40;
 /// MariaDB's extended capabilities that replies depend on: bulk execution, extended metadata.
 const EXTENDED: &[u32] = &[STMT_BULK, 1 << 3];
@@ -29,19 +29,26 @@ struct Author {
     is_carried: bool,
     /// MariaDB's extended capabilities that the client asks for.
     extended: u32,
+    /// The statements that must not be executed with a cursor, by slot.
+    without_cursor: [bool; SLOTS],
 }
 
 /// The script of a seed.
 pub fn script(seed: u64, flavor: Flavor, mode: Mode) -> Script {
     let mut rng = Rng::with_seed(seed);
     let is_carried = mode == Mode::Moving && rng.bool();
-    let mut author = Author { rng, flavor, is_carried, extended: 0 };
-    let login = author.login();
+    let mut author =
+        Author { rng, flavor, is_carried, extended: 0, without_cursor: [false; SLOTS] };
+    let mut login = author.login();
     author.extended = login.extended;
     let count = author.rng.usize(FEWEST..=MOST);
-    let mut steps: Vec<Step> = (0..count).map(|_| author.step()).collect();
+    let mut steps: Vec<Step> = Vec::new();
+    while steps.iter().map(Step::statements).sum::<usize>() < count {
+        steps.push(author.step());
+    }
+    let is_cut_anywhere = mode == Mode::Moving && author.rng.bool();
     if mode == Mode::Moving {
-        author.cut(&mut steps);
+        author.cut(&mut steps, is_cut_anywhere);
     }
     // Session variables are many: not after each script.
     if mode == Mode::Moving || author.rng.u8(0..8) == 0 {
@@ -49,13 +56,35 @@ pub fn script(seed: u64, flavor: Flavor, mode: Mode) -> Script {
     } else if author.rng.u8(0..8) == 0 {
         steps.push(author.malformed());
     }
-    Script { login, steps, is_carried }
+    leave_out_definitions(Rng::with_seed(!seed), flavor, &mut login, &mut steps);
+    let keeps_values = flavor == Flavor::MySql && mode == Mode::Moving;
+    Script { login, steps, is_carried, keeps_values }
+}
+
+/// Lets some clients do without definitions of columns. Drawn apart, so that a seed stands for the
+/// same statements with and without them.
+fn leave_out_definitions(mut rng: Rng, flavor: Flavor, login: &mut Choice, steps: &mut Vec<Step>) {
+    match flavor {
+        _ if rng.u8(0..3) != 0 => {}
+        Flavor::MariaDb if login.capabilities & 1 == 0 => {
+            login.extended |= capability::CACHE_METADATA;
+        }
+        Flavor::MariaDb => {}
+        Flavor::MySql => {
+            login.capabilities |= capability::OPTIONAL_METADATA;
+            for value in ["FULL", "NONE"] {
+                let sql = format!("SET resultset_metadata = {value}");
+                let set = Step::Query { sql, attributes: Vec::new() };
+                steps.insert(rng.usize(0..steps.len()), set);
+            }
+        }
+    }
 }
 
 impl Author {
     fn login(&mut self) -> Choice {
         let mut capabilities = capability::USUAL;
-        for (bit, _) in OPTIONAL {
+        for (bit, _) in OPTIONAL.iter().filter(|(bit, _)| *bit != capability::OPTIONAL_METADATA) {
             // MariaDB takes a client that says so for one of MySQL's, without extended capabilities.
             let chance = if *bit == 1 { 0.2 } else { 0.6 };
             capabilities &= !bit;
@@ -119,18 +148,32 @@ impl Author {
     fn prepare(&mut self) -> Step {
         let too = !self.is_carried && self.rng.u8(0..3) == 0;
         let sql = self.text(if too { "prepared_too" } else { "prepared" });
-        Step::Prepare { slot: self.slot(), sql }
+        let slot = self.slot();
+        // MariaDB 10.11 crashes where one with RETURNING is executed with a cursor, MySQL 9.7 where an
+        // EXPLAIN is.
+        self.without_cursor[slot] = sql.contains("RETURNING") || sql.contains("EXPLAIN");
+        Step::Prepare { slot, sql }
     }
 
     fn execute(&mut self) -> Step {
-        let flags = if self.is_carried { 0 } else { *self.pick(&[0, 0, 0, 1]) };
+        let slot = self.slot();
         let attributes = if self.rng.u8(0..6) == 0 { self.values(1) } else { Vec::new() };
         Step::Execute {
-            slot: self.slot(),
-            flags,
+            slot,
+            flags: u8::from(self.wants_cursor(slot)),
             with_types: self.rng.u8(0..4) != 0,
             values: self.values(3),
             attributes,
+        }
+    }
+
+    /// Whether an execution asks for a cursor. On MySQL 9.7 a statement that was executed with one
+    /// first never can be without: the reply has an OK in place of the rows, and no end.
+    fn wants_cursor(&mut self, slot: usize) -> bool {
+        match self.flavor {
+            _ if self.is_carried || self.without_cursor[slot] => false,
+            Flavor::MariaDb => self.rng.u8(0..4) == 0,
+            Flavor::MySql => slot >= SLOTS / 2,
         }
     }
 
@@ -204,16 +247,18 @@ impl Author {
         Step::Malformed((*self.pick(&packets)).to_vec())
     }
 
-    /// Puts cuts between the steps, at moments when nothing is in flight.
-    fn cut(&mut self, steps: &mut Vec<Step>) {
+    /// Puts cuts between the steps: at moments when nothing is in flight, or once so many bytes went
+    /// by.
+    fn cut(&mut self, steps: &mut Vec<Step>, is_anywhere: bool) {
         for _ in 0..self.rng.usize(1..4) {
-            let at = self.rng.usize(1..steps.len());
-            let ping = Step::Command { code: com::PING, rest: String::new() };
-            // What has no reply may be on its way still, and so may what failsoft asks for after an
-            // error.
-            let is_quiet = self.is_carried || steps[at - 1].reply().is_none();
-            let cut = if is_quiet { vec![ping, Step::Cut] } else { vec![Step::Cut] };
-            steps.splice(at..at, cut);
+            let at = self.rng.usize(1..=steps.len());
+            let cut = if is_anywhere && self.rng.bool() {
+                let bytes = *self.pick(&[0, 1, 5, 20, 100, 500, 2000]);
+                Step::CutAfter { to_server: self.rng.bool(), bytes: self.rng.usize(0..=bytes) }
+            } else {
+                Step::Cut { after_ping: self.is_carried || self.rng.bool() }
+            };
+            steps.insert(at, cut);
         }
     }
 

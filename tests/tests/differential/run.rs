@@ -1,9 +1,9 @@
 //! Runs a script on one connection and keeps all that comes back.
 
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use testkit::{APP, FaultProxy, Frame, RawClient, capability, wait_until};
+use testkit::{APP, Cut, Direction, FaultProxy, Frame, RawClient, capability, wait_until};
 use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
 
@@ -11,7 +11,9 @@ use crate::raw::{CONNECT_ATTRS, Handmade, Kind, native, sha2};
 use crate::script::{Choice, Context, Prepared, SLOTS, Script, Step, packet};
 
 /// How long one packet may take on a machine that has much else to do.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(60);
+/// How long connections may take to close, before those that are open are taken for new ones.
+const AGAIN: Duration = Duration::from_secs(5);
 /// Another result follows.
 const MORE_RESULTS: u16 = 1 << 3;
 /// The result has the values of OUT parameters.
@@ -34,6 +36,8 @@ pub struct Side<'a> {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reply {
     pub frames: Vec<Frame>,
+    /// Where the replies to the steps of a burst begin.
+    pub parts: Vec<usize>,
     pub end: End,
 }
 
@@ -51,6 +55,8 @@ pub enum End {
 struct Session {
     client: RawClient,
     deprecate_eof: bool,
+    /// A byte behind a column count says whether definitions follow.
+    metadata_byte: bool,
     reply: Reply,
 }
 
@@ -60,9 +66,15 @@ pub async fn run(script: &Script, side: &Side<'_>) -> Vec<Reply> {
     let attributes = if script.login.with_attributes { CONNECT_ATTRS } else { 0 };
     let capabilities = script.login.capabilities & side.offered | attributes;
     let deprecate_eof = capabilities & capability::DEPRECATE_EOF != 0;
-    let mut session = Session { client, deprecate_eof, reply: Reply::default() };
-    let mut context =
-        Context { schema: &side.schema, prepared: [const { None }; SLOTS], capabilities };
+    let metadata_byte = capabilities & capability::OPTIONAL_METADATA != 0
+        || script.login.extended & capability::CACHE_METADATA != 0;
+    let mut session = Session { client, deprecate_eof, metadata_byte, reply: Reply::default() };
+    let mut context = Context {
+        schema: &side.schema,
+        prepared: [const { None }; SLOTS],
+        capabilities,
+        keeps_values: script.keeps_values,
+    };
     session.login(&script.login, &context).await;
     let mut replies = vec![std::mem::take(&mut session.reply)];
     for step in &script.steps {
@@ -70,19 +82,43 @@ pub async fn run(script: &Script, side: &Side<'_>) -> Vec<Reply> {
             break;
         }
         match step {
-            Step::Cut => cut(side.link).await,
+            Step::Cut { after_ping } => {
+                if *after_ping {
+                    session.take(&Step::PING, &mut context).await;
+                }
+                cut(side.link).await;
+            }
+            Step::CutAfter { to_server, bytes } => {
+                let direction = if *to_server { Direction::ToServer } else { Direction::ToClient };
+                if let Some(link) = side.link {
+                    link.cut_after(direction, *bytes, Cut::Reset);
+                }
+            }
             _ => session.take(step, &mut context).await,
         }
         replies.push(std::mem::take(&mut session.reply));
     }
+    for direction in [Direction::ToServer, Direction::ToClient] {
+        if let Some(link) = side.link {
+            link.cut_after(direction, usize::MAX, Cut::Reset);
+        }
+    }
     replies
 }
 
-/// Resets the connections to the server, and waits until both ends have been told.
+/// Resets the connections to the server, and waits until both ends have been told. What was on its way
+/// may have made failsoft connect again, after a while without another reset.
 async fn cut(link: Option<&FaultProxy>) {
     let Some(link) = link else { return };
-    link.reset_all();
-    wait_until(PATIENCE, "no connection", || async { link.open() == 0 }).await;
+    let mut last: Option<Instant> = None;
+    wait_until(PATIENCE, "no connection", || {
+        if last.is_none_or(|last| last.elapsed() > AGAIN) {
+            link.reset_all();
+            last = Some(Instant::now());
+        }
+        async { link.open() == 0 }
+    })
+    .await;
 }
 
 impl Session {
@@ -161,6 +197,7 @@ impl Session {
         match step {
             Step::Burst(steps) => {
                 for step in steps {
+                    self.reply.parts.push(self.reply.frames.len());
                     self.read(step, context).await;
                 }
             }
@@ -192,7 +229,7 @@ impl Session {
     }
 
     /// `COM_CHANGE_USER` (P: page_protocol_com_change_user).
-    async fn change_user(&mut self, with_schema: bool, wrong: bool, context: &Context<'_>) {
+    async fn change_user(&mut self, with_schema: bool, wrong: bool, context: &mut Context<'_>) {
         let mut answer = self.answer(None);
         if wrong {
             answer.reverse();
@@ -207,9 +244,16 @@ impl Session {
         }
         drop::<io::Result<()>>(self.client.stream.write_all(&packet(&payload)).await);
         self.authenticate(wrong).await;
-        // MySQL closes after a login that it refuses, MariaDB goes on with the old one.
-        if wrong {
+        // MySQL closes after a login that it refuses, MariaDB goes on as the user that it was.
+        if wrong && !self.client.greeting.version.contains("MariaDB") {
             self.reply.end = End::Closed;
+        } else if wrong {
+            // What failsoft refuses itself is not among the server's warnings, which go with the next
+            // statement that reads a table.
+            let sql = "SELECT 1 FROM information_schema.engines WHERE FALSE".to_owned();
+            let nothing = Step::Query { sql, attributes: Vec::new() };
+            drop(self.client.stream.write_all(&packet(&nothing.payload(context))).await);
+            self.results(&nothing).await;
         }
     }
 
@@ -223,18 +267,26 @@ impl Session {
         match first.payload.first() {
             Some(0x00) => ok_status(&first.payload) & MORE_RESULTS != 0,
             Some(0xfb) => self.send_file(step).await,
+            Some(1..=250) if self.metadata_byte && first.payload.get(1) == Some(&0) => {
+                self.rows_with(0).await
+            }
             Some(&columns @ 1..=250) => self.rows_with(columns).await,
             _ => false,
         }
     }
 
-    async fn rows_with(&mut self, columns: u8) -> bool {
-        for _ in 0..columns {
-            self.packet().await;
+    /// Reads rows behind so many definitions; whether another result follows.
+    async fn rows_with(&mut self, definitions: u8) -> bool {
+        for _ in 0..definitions {
+            if self.is_cut_short().await {
+                return false;
+            }
         }
         let mut is_out_parameters = false;
         if !self.deprecate_eof {
-            let Some(eof) = self.packet().await else { return false };
+            let Some(eof) = self.packet().await.filter(|packet| !packet.is_err()) else {
+                return false;
+            };
             let status = eof_status(&eof.payload);
             if status & CURSOR_EXISTS != 0 {
                 return false;
@@ -275,10 +327,18 @@ impl Session {
         let number = |at: usize| u16::from_le_bytes([first.payload[at], first.payload[at + 1]]);
         for definitions in [number(7), number(5)] {
             let eof = u16::from(definitions > 0 && !self.deprecate_eof);
+            let definitions = if first.payload.get(12) == Some(&0) { 0 } else { definitions };
             for _ in 0..definitions + eof {
-                self.packet().await;
+                if self.is_cut_short().await {
+                    return;
+                }
             }
         }
+    }
+
+    /// Reads a packet that has to be there, unless the reply ends with an error.
+    async fn is_cut_short(&mut self) -> bool {
+        self.packet().await.is_none_or(|packet| packet.is_err())
     }
 
     /// Reads one packet; none once the connection is at its end.
@@ -300,7 +360,7 @@ impl Session {
 
 /// MySQL answers some of what it cannot prepare with an ordinary OK packet.
 fn is_prepared(frame: &Frame) -> bool {
-    frame.is_ok() && frame.payload.len() == 12
+    frame.is_ok() && matches!(frame.payload.len(), 12 | 13)
 }
 
 fn eof_status(payload: &[u8]) -> u16 {

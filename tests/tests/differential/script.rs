@@ -1,6 +1,6 @@
 //! What a session does: its login, and its steps as bytes of the protocol.
 
-use std::fmt;
+use std::{fmt, slice};
 
 use crate::raw::{Kind, QUERY_ATTRIBUTES, com, execution, lenenc, lenenc_bytes};
 use testkit::capability;
@@ -17,6 +17,19 @@ pub struct Script {
     pub steps: Vec<Step>,
     /// Nothing in it is lost with a connection: no error may tell of a change of server.
     pub is_carried: bool,
+    /// A statement is executed with the values that it had first. MySQL resolves one by the types of
+    /// those, for as long as it is there: by what it had before, a server that is new cannot.
+    pub keeps_values: bool,
+}
+
+impl Script {
+    /// All that is prepared in a slot.
+    pub fn prepared_in(&self, wanted: usize) -> impl Iterator<Item = &str> {
+        self.steps.iter().flat_map(Step::parts).filter_map(move |step| match step {
+            Step::Prepare { slot, sql } if *slot == wanted => Some(sql.as_str()),
+            _ => None,
+        })
+    }
 }
 
 /// What a client may choose about its login.
@@ -109,8 +122,17 @@ pub enum Step {
     Malformed(Vec<u8>),
     /// All session variables.
     Variables,
-    /// The proxied session loses its server.
-    Cut,
+    /// The proxied session loses its connection to the server at a moment when nothing is in flight.
+    /// A ping before it, on both sides, makes sure that nothing is: what has no reply may be on its
+    /// way still, and so may what failsoft asks for after an error.
+    Cut {
+        after_ping: bool,
+    },
+    /// The proxied session loses its connection to the server once so many more bytes went by.
+    CutAfter {
+        to_server: bool,
+        bytes: usize,
+    },
 }
 
 /// A statement that a server prepared.
@@ -130,6 +152,8 @@ pub struct Context<'a> {
     pub prepared: [Option<Prepared>; SLOTS],
     /// What was agreed on.
     pub capabilities: u32,
+    /// Whether statements are executed with the values that they had first.
+    pub keeps_values: bool,
 }
 
 impl Context<'_> {
@@ -143,9 +167,10 @@ impl Context<'_> {
 
     /// As many values as the statement has parameters; without types those that the server has.
     fn fit(&mut self, slot: usize, values: &[Value], with_types: bool) -> (Vec<Value>, bool) {
+        let keeps_values = self.keeps_values;
         let Some(prepared) = &mut self.prepared[slot] else { return (values.to_vec(), true) };
-        if let Some(last) = prepared.last.as_ref().filter(|_| !with_types) {
-            return (last.clone(), false);
+        if let Some(last) = prepared.last.as_ref().filter(|_| !with_types || keeps_values) {
+            return (last.clone(), with_types);
         }
         let fitting: Vec<Value> =
             values.iter().cycle().take(prepared.parameters).cloned().collect();
@@ -159,6 +184,33 @@ impl Context<'_> {
 }
 
 impl Step {
+    /// A ping.
+    pub const PING: Self = Self::Command { code: com::PING, rest: String::new() };
+
+    /// The steps of a burst, or the step itself.
+    fn parts(&self) -> &[Self] {
+        if let Self::Burst(steps) = self { steps } else { slice::from_ref(self) }
+    }
+
+    /// How many statements it has.
+    pub fn statements(&self) -> usize {
+        match self {
+            Self::Query { .. }
+            | Self::Load { .. }
+            | Self::Prepare { .. }
+            | Self::Execute { .. }
+            | Self::Bulk { .. }
+            | Self::Variables => 1,
+            Self::Burst(steps) => steps.iter().map(Self::statements).sum(),
+            _ => 0,
+        }
+    }
+
+    /// Whether a connection to the server is cut.
+    pub const fn cuts(&self) -> bool {
+        matches!(self, Self::Cut { .. } | Self::CutAfter { .. })
+    }
+
     /// What kind of reply it has; none if it has none.
     pub const fn reply(&self) -> Option<Kind> {
         match self {
@@ -172,7 +224,9 @@ impl Step {
             Self::Fetch { .. } | Self::FieldList(_) => Some(Kind::Rows),
             Self::Reset { .. } | Self::Command { .. } | Self::Option(_) => Some(Kind::One),
             Self::LongData { .. } | Self::Close { .. } => None,
-            Self::ChangeUser { .. } | Self::Burst(_) | Self::Cut => None,
+            Self::ChangeUser { .. } | Self::Burst(_) | Self::Cut { .. } | Self::CutAfter { .. } => {
+                None
+            }
         }
     }
 
@@ -185,8 +239,8 @@ impl Step {
             Self::Prepare { sql, .. } => [&[com::STMT_PREPARE], &*context.text(sql)].concat(),
             Self::Execute { slot, flags, with_types, values, attributes } => {
                 let id = context.id(*slot);
-                let attributes = if context.has(QUERY_ATTRIBUTES) { &**attributes } else { &[] };
-                let with_types = *with_types || !attributes.is_empty();
+                let attributes = context.has(QUERY_ATTRIBUTES).then_some(&**attributes);
+                let with_types = *with_types || attributes.is_some_and(|all| !all.is_empty());
                 let (values, with_types) = context.fit(*slot, values, with_types);
                 execute(id, *flags, with_types, &values, attributes)
             }
@@ -213,7 +267,9 @@ impl Step {
             Self::Option(option) => [&[com::SET_OPTION], &option.to_le_bytes()[..]].concat(),
             Self::FieldList(table) => [&[com::FIELD_LIST], table.as_bytes(), b"\0"].concat(),
             Self::Malformed(bytes) => bytes.clone(),
-            Self::ChangeUser { .. } | Self::Burst(_) | Self::Cut => Vec::new(),
+            Self::ChangeUser { .. } | Self::Burst(_) | Self::Cut { .. } | Self::CutAfter { .. } => {
+                Vec::new()
+            }
         }
     }
 }
@@ -233,28 +289,29 @@ fn query(context: &Context<'_>, sql: &str, attributes: &[Value]) -> Vec<u8> {
     payload
 }
 
-/// `COM_STMT_EXECUTE` (P: page_protocol_com_stmt_execute).
+/// `COM_STMT_EXECUTE` (P: page_protocol_com_stmt_execute). Where attributes were agreed on, parameters
+/// are counted and have names, whether there are attributes or not.
 fn execute(
     id: u32,
     flags: u8,
     with_types: bool,
     values: &[Value],
-    attributes: &[Value],
+    attributes: Option<&[Value]>,
 ) -> Vec<u8> {
     const PARAMETER_COUNT_AVAILABLE: u8 = 8;
-    let counted = if attributes.is_empty() { 0 } else { PARAMETER_COUNT_AVAILABLE };
+    let counted = if attributes.is_some() { PARAMETER_COUNT_AVAILABLE } else { 0 };
     let mut payload = [&[com::STMT_EXECUTE], &*execution(id, flags | counted)].concat();
-    let all = [values, attributes].concat();
-    if !attributes.is_empty() {
+    let all = [values, attributes.unwrap_or_default()].concat();
+    if attributes.is_some() {
         payload.extend(lenenc(all.len()));
     }
     if all.is_empty() {
         return payload;
     }
-    let names = |at: usize| if at < values.len() { String::new() } else { format!("e{at}") };
-    let names: Vec<_> = (0..all.len()).map(names).collect();
-    if with_types || !attributes.is_empty() {
-        put_values(&mut payload, &all, (!attributes.is_empty()).then_some(&names));
+    if with_types {
+        let name = |at: usize| if at < values.len() { String::new() } else { format!("e{at}") };
+        let names: Vec<_> = (0..all.len()).map(name).collect();
+        put_values(&mut payload, &all, attributes.map(|_| &*names));
     } else {
         payload.extend(nulls(&all));
         payload.push(0);
@@ -328,5 +385,6 @@ pub const OPTIONAL: &[(u32, &str)] = &[
     (capability::PS_MULTI_RESULTS, "PS_MULTI_RESULTS"),
     (capability::SESSION_TRACK, "SESSION_TRACK"),
     (capability::DEPRECATE_EOF, "DEPRECATE_EOF"),
+    (capability::OPTIONAL_METADATA, "OPTIONAL_METADATA"),
     (QUERY_ATTRIBUTES, "QUERY_ATTRIBUTES"),
 ];

@@ -1,20 +1,24 @@
 //! Makes a script that fails shorter while it still fails.
 
+use std::time::{Duration, Instant};
+
 use crate::script::{Script, Step};
 use crate::worker::Worker;
 
 /// Attempts at most.
 const MOST: usize = 150;
+/// How long they may take: one that waits for a server that does not answer waits for a minute.
+const LONGEST: Duration = Duration::from_secs(120);
 
 /// Drops steps, in ever smaller runs, as long as the rest fails. Yields the shortest script found and what
 /// was wrong with it.
 pub async fn shrink(worker: &mut Worker, script: Script, what: String) -> (Script, String) {
     let (mut best, mut why) = (script, what);
-    let mut attempts = 0;
+    let (mut attempts, start) = (0, Instant::now());
     let mut run = best.steps.len() / 2;
     while run > 0 {
         let mut at = 0;
-        while at < best.steps.len() && attempts < MOST {
+        while at < best.steps.len() && attempts < MOST && start.elapsed() < LONGEST {
             let shorter = without(&best, at, run);
             attempts += 1;
             match worker.difference(&shorter).await {

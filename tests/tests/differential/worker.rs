@@ -1,26 +1,35 @@
 //! Runs scripts one after another, each on both sides at the same time.
 
-use std::collections::BTreeMap;
-use std::fmt;
-use std::ops::Range;
-use std::sync::Arc;
+use std::env;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
-use testkit::{APP, Failsoft, FaultProxy, Login, RawClient, Server, conn, execute};
+use testkit::{APP, Failsoft, FaultProxy, Login, RawClient, Server, conn, execute, wait_until};
 
-use crate::compare::{DIRECT, PROXIED, Verdict, compare};
+use crate::allowed::{DIRECT, PROXIED, forget_number};
+use crate::compare::{Comparison, Difference, Verdict, compare};
 use crate::generate::{self, Mode};
 use crate::raw::CALM;
-use crate::run::{Reply, Side, run};
+use crate::run::{PATIENCE, Reply, Side, run};
 use crate::script::{Script, Step};
 use crate::shrink::shrink;
-use crate::statements::SETUP;
+use crate::statements::setup;
+use crate::tally::{Finding, Tally};
 
-/// Failures after which a worker has seen enough.
-const ENOUGH: usize = 3;
-/// Attempts to see a failure again.
-const REPEATS: usize = 3;
+/// Failures after which enough was seen.
+const ENOUGH: usize = 6;
+/// Attempts to see a difference again, or between two direct sessions.
+const REPEATS: usize = 6;
+/// The same, for one that was not seen every time.
+const MANY_REPEATS: usize = 30;
+/// Steps of a script that may be left out because two direct sessions differ in them.
+const MOST_LEFT_OUT: usize = 5;
+/// Says how many sessions are run, where that is not left to the test.
+const SESSIONS: &str = "FAILSOFT_SESSIONS";
+/// A session that takes longer waited for something.
+const SLOW: Duration = Duration::from_secs(30);
 /// Checks go on seldom, so that a cut hits sessions only.
 const SELDOM: &str = "health: {interval: 10m, threshold: 5, timeout: 10s}\nconnect_timeout: 30s\n";
 
@@ -37,17 +46,39 @@ pub struct Worker {
     offered: u32,
 }
 
-/// What came of it.
-#[derive(Debug, Default)]
-pub struct Tally {
-    sessions: u64,
-    steps: usize,
-    packets: usize,
-    errors: usize,
-    cuts: usize,
-    /// Sessions that were told of a loss, which ended their comparison, by error.
-    told: BTreeMap<u16, u64>,
-    pub failures: Vec<String>,
+/// A script that differed.
+struct Seen {
+    seed: u64,
+    script: Script,
+    what: String,
+    /// What direct sessions heard.
+    direct: Vec<Vec<Reply>>,
+}
+
+/// How direct sessions of a script differ from the first of them.
+fn varying(script: &Script, direct: &[Vec<Reply>]) -> Vec<Difference> {
+    let nameless = |replies: &Vec<Reply>| {
+        let mut replies = replies.clone();
+        replies.iter_mut().flat_map(|reply| &mut reply.frames).for_each(forget_number);
+        replies
+    };
+    let Some((first, others)) = direct.split_first() else { return Vec::new() };
+    let first = nameless(first);
+    let compared = others.iter().map(|other| compare(script, &first, &nameless(other)).verdict);
+    compared
+        .filter_map(|verdict| match verdict {
+            Verdict::Different(difference) => Some(difference),
+            Verdict::Equal | Verdict::Told(_) => None,
+        })
+        .collect()
+}
+
+/// What stands opposite the direct session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Other {
+    Proxied,
+    /// Another direct one.
+    Direct,
 }
 
 impl Worker {
@@ -71,70 +102,143 @@ impl Worker {
     }
 
     /// Runs the scripts of these seeds.
-    pub async fn work(mut self, seeds: std::iter::StepBy<Range<u64>>) -> Tally {
-        let mut tally = Tally::default();
+    pub async fn work(mut self, seeds: impl Iterator<Item = u64>, tally: Arc<Mutex<Tally>>) {
+        let tally = || tally.lock().unwrap_or_else(PoisonError::into_inner);
         for seed in seeds {
-            let script = generate::script(seed, self.server.flavor(), self.mode);
-            let (verdict, direct) = self.attempt(&script).await;
-            tally.count(&script, &direct);
-            match verdict {
-                Verdict::Equal => {}
-                Verdict::Told(code) => *tally.told.entry(code).or_default() += 1,
-                Verdict::Different(what) => {
-                    let report = self.report(seed, script, what).await;
-                    tally.failures.push(report);
-                }
-            }
-            if tally.failures.len() >= ENOUGH {
+            if tally().failures.len() >= ENOUGH {
                 break;
             }
+            let script = generate::script(seed, self.server.flavor(), self.mode);
+            let start = Instant::now();
+            let (Comparison { verdict, explained }, direct) =
+                self.attempt(&script, Other::Proxied).await;
+            tally().count(&script, &direct, &explained);
+            if start.elapsed() > SLOW {
+                println!("{}: seed {seed} took {:?}", self.server.flavor(), start.elapsed());
+            }
+            match verdict {
+                Verdict::Equal => {}
+                Verdict::Told(name) => tally().told(name),
+                Verdict::Different(difference) => {
+                    println!("{}: seed {seed} differs: {}", self.server.flavor(), difference.what);
+                    let seen = Seen { seed, script, what: difference.what, direct: vec![direct] };
+                    let finding = self.look_again(seen).await;
+                    tally().found(seed, finding);
+                }
+            }
         }
-        tally
+    }
+
+    /// Finds out what a difference is. Steps in which two direct sessions differ as well are left out,
+    /// and the rest is compared again.
+    async fn look_again(&mut self, mut seen: Seen) -> Finding {
+        let mut script = seen.script;
+        for left_out in 0..=MOST_LEFT_OUT {
+            let (differences, again) = self.differences(&script, Other::Proxied, REPEATS).await;
+            let Some(first) = differences.first() else {
+                let what = seen.what;
+                return if left_out == 0 { Finding::Once(what) } else { Finding::Varies(left_out) };
+            };
+            seen.direct.extend(again);
+            let mut direct = varying(&script, &seen.direct);
+            if direct.is_empty() {
+                // What comes now and then only may be as seldom on direct connections.
+                let attempts = if differences.len() < REPEATS { MANY_REPEATS } else { REPEATS };
+                direct = self.differences(&script, Other::Direct, attempts).await.0;
+            }
+            match direct.iter().map(|difference| difference.at).min() {
+                // A run of few sessions is for what was broken, which differs each time; what comes and
+                // goes is for runs of many.
+                None if differences.len() < REPEATS && env::var_os(SESSIONS).is_none() => {
+                    return Finding::Once(first.what.clone());
+                }
+                None => {
+                    let (times, what) = (differences.len(), first.what.clone());
+                    return Finding::Failure(self.report(seen.seed, times, script, what).await);
+                }
+                Some(Some(at)) => drop(script.steps.remove(at)),
+                Some(None) => break,
+            }
+            seen.direct.clear();
+        }
+        Finding::Excused(seen.what)
+    }
+
+    /// The differences of a script in so many attempts, and what the direct sessions heard in each.
+    async fn differences(
+        &mut self,
+        script: &Script,
+        other: Other,
+        attempts: usize,
+    ) -> (Vec<Difference>, Vec<Vec<Reply>>) {
+        let (mut seen, mut all) = (Vec::new(), Vec::new());
+        for _ in 0..attempts {
+            let (comparison, direct) = self.attempt(script, other).await;
+            if let Verdict::Different(difference) = comparison.verdict {
+                seen.push(difference);
+            }
+            all.push(direct);
+        }
+        (seen, all)
     }
 
     /// Runs a script on both sides.
-    async fn attempt(&mut self, script: &Script) -> (Verdict, Vec<Reply>) {
+    async fn attempt(&mut self, script: &Script, other: Other) -> (Comparison, Vec<Reply>) {
         self.next += 1;
         let schemas = [DIRECT, PROXIED].map(|prefix| format!("{prefix}{:07}", self.next));
         for schema in &schemas {
-            let start = format!("CREATE DATABASE {schema}; USE {schema}; {}", SETUP.join("; "));
-            execute(&mut self.admin, &start).await;
+            let start = format!("CREATE DATABASE {schema}; USE {schema}{}", setup(script));
+            if let Err(error) = self.admin.query_drop(&start).await {
+                panic!("{start}: {error}; the server says: {}", self.server.log_tail());
+            }
         }
         let [direct, through] = schemas.clone();
-        let offered = self.offered;
-        let direct = Side { port: self.server.port(), schema: direct, link: None, offered };
-        let link = Some(&self.link);
-        let through = Side { port: self.failsoft.port(), schema: through, link, offered };
+        let (offered, port) = (self.offered, self.server.port());
+        let direct = Side { port, schema: direct, link: None, offered };
+        let through = match other {
+            Other::Proxied => {
+                let link = Some(&self.link);
+                Side { port: self.failsoft.port(), schema: through, link, offered }
+            }
+            Other::Direct => Side { port, schema: through, link: None, offered },
+        };
         let (direct, through) = tokio::join!(run(script, &direct), run(script, &through));
-        let mut verdict = compare(script, &direct, &through);
+        let mut comparison = compare(script, &direct, &through);
         for schema in &schemas {
             let dropped = self.admin.query_drop(format!("DROP DATABASE IF EXISTS {schema}")).await;
             if let Err(error) = dropped {
                 let what = format!("{schema} is in use though its session is over: {error}");
-                verdict = Verdict::Different(what);
+                comparison.verdict = Verdict::different(what);
             }
         }
-        (verdict, direct)
+        if script.steps.iter().any(Step::cuts) {
+            self.settle().await;
+        }
+        (comparison, direct)
+    }
+
+    /// Waits until failsoft forgot that it could not reach the server, where a cut hit a login.
+    async fn settle(&self) {
+        wait_until(PATIENCE, "a server that is reached again", || async {
+            let mut session = self.failsoft.conn(None).await.expect("a session");
+            session.query_drop("DO 1").await.is_ok()
+        })
+        .await;
     }
 
     /// Whether a script fails.
     pub async fn difference(&mut self, script: &Script) -> Option<String> {
-        match self.attempt(script).await.0 {
-            Verdict::Different(what) => Some(what),
+        match self.attempt(script, Other::Proxied).await.0.verdict {
+            Verdict::Different(difference) => Some(difference.what),
             Verdict::Equal | Verdict::Told(_) => None,
         }
     }
 
     /// Tells of a failure, with the shortest script that shows it.
-    async fn report(&mut self, seed: u64, script: Script, what: String) -> String {
+    async fn report(&mut self, seed: u64, seen: usize, script: Script, what: String) -> String {
         let (flavor, mode) = (self.server.flavor(), self.mode);
-        let mut seen = 0;
-        for _ in 0..REPEATS {
-            seen += u32::from(self.difference(&script).await.is_some());
-        }
         let whole = script.steps.len();
-        let (script, what) =
-            if seen == 0 { (script, what) } else { shrink(self, script, what).await };
+        let (script, what) = shrink(self, script, what).await;
         let login = script.login.names();
         let steps = script.steps.iter().enumerate();
         let steps: String = steps.map(|(at, step)| format!("  {at:2} {step:?}\n")).collect();
@@ -145,41 +249,5 @@ impl Worker {
         );
         println!("{report}");
         report
-    }
-}
-
-impl Tally {
-    fn count(&mut self, script: &Script, replies: &[Reply]) {
-        let frames = || replies.iter().flat_map(|reply| &reply.frames);
-        self.sessions += 1;
-        self.steps += replies.len() - 1;
-        self.packets += frames().count();
-        self.errors += frames().filter(|frame| frame.is_err()).count();
-        self.cuts += script.steps.iter().filter(|step| matches!(step, Step::Cut)).count();
-    }
-
-    /// Adds another worker's.
-    pub fn add(&mut self, other: Self) {
-        self.sessions += other.sessions;
-        self.steps += other.steps;
-        self.packets += other.packets;
-        self.errors += other.errors;
-        self.cuts += other.cuts;
-        for (code, times) in other.told {
-            *self.told.entry(code).or_default() += times;
-        }
-        self.failures.extend(other.failures);
-    }
-}
-
-impl fmt::Display for Tally {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { sessions, steps, packets, errors, cuts, told, failures } = self;
-        let failures = failures.len();
-        write!(
-            f,
-            "{sessions} sessions, {steps} steps, {packets} packets compared ({errors} errors), \
-             {cuts} losses of the server (sessions told, by error: {told:?}), {failures} differences"
-        )
     }
 }

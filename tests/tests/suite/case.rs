@@ -86,9 +86,29 @@ fn options_beside(script: &Path, suffix: &str, source: &Source) -> Vec<String> {
     let folder = source.folder().to_string_lossy().into_owned();
     text.lines()
         .filter(|line| !line.starts_with('#'))
-        .flat_map(str::split_whitespace)
+        .flat_map(words)
         .map(|word| word.replace("$MYSQL_TEST_DIR", &folder))
         .collect()
+}
+
+/// The words of a line as a shell sees them, where quotes hold blanks together.
+fn words(line: &str) -> Vec<String> {
+    let (mut words, mut word, mut quote) = (Vec::new(), None::<String>, None);
+    let mut letters = line.chars();
+    while let Some(letter) = letters.next() {
+        match (letter, quote) {
+            ('\\', Some('"')) => word.get_or_insert_default().extend(letters.next()),
+            ('\'' | '"', None) => {
+                quote = Some(letter);
+                word.get_or_insert_default();
+            }
+            (_, Some(opened)) if letter == opened => quote = None,
+            (_, None) if letter.is_whitespace() => words.extend(word.take()),
+            _ => word.get_or_insert_default().push(letter),
+        }
+    }
+    words.extend(word);
+    words
 }
 
 /// What follows a word of the script's language, without the delimiter.
@@ -101,9 +121,15 @@ fn after<'a>(line: &'a str, word: &str) -> Option<&'a str> {
         .then(|| rest.trim().trim_end_matches(';').trim())
 }
 
-/// The user and the password of a line that logs in: `connect (name, host, user, password, …)` or
-/// `change_user user, password`.
+/// The user and the password of a line that logs in: `connect (name, host, user, password, …)`,
+/// `change_user user, password`, or a command with `--user=user` and perhaps `--password=password`.
 fn login(line: &str) -> Option<(String, String)> {
+    if after(line, "exec").is_some() {
+        let option = |name: &str| line.split_whitespace().find_map(|word| word.strip_prefix(name));
+        let user = option("--user=").or_else(|| option("-u")).filter(|user| is_name(user))?;
+        let pass = option("--password=").or_else(|| option("-p")).unwrap_or_default();
+        return Some((user.to_owned(), pass.to_owned()));
+    }
     let (arguments, skipped) = match after(line, "connect") {
         Some(arguments) => (arguments.trim_start_matches('('), 2),
         None => (after(line, "change_user")?, 0),
@@ -111,8 +137,12 @@ fn login(line: &str) -> Option<(String, String)> {
     let mut words = arguments.split(',').skip(skipped).map(|word| {
         word.trim().trim_matches(|c| matches!(c, '"' | '\'' | '`' | ')' | ';')).trim().to_owned()
     });
-    let user = words.next().filter(|user| !user.is_empty() && !user.contains('$'))?;
+    let user = words.next().filter(|user| is_name(user))?;
     Some((user, words.next().unwrap_or_default()))
+}
+
+fn is_name(user: &str) -> bool {
+    !user.is_empty() && !user.contains(['$', '"', '\''])
 }
 
 /// The password that is given most often; others are there to be refused.

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
 use std::{fs, thread};
@@ -11,7 +11,8 @@ use tokio::runtime::Builder;
 
 use super::case::Case;
 use super::source::Source;
-use super::stand::{Stand, Template, with_path};
+use super::stand::{OPTION_FILE, SOCKET, Stand, Template, with_path};
+use super::tap::{Heard, Tap};
 
 /// How long one case may take, in seconds.
 const LIMIT_S: &str = "240";
@@ -19,8 +20,22 @@ const LIMIT_S: &str = "240";
 const SKIPPED: i32 = 62;
 /// How many servers run at most.
 const MOST_WORKERS: usize = 4;
+/// After how many cases the run says how far it is.
+const PROGRESS: usize = 100;
 /// The server's files on character sets.
 const CHARACTER_SETS: &str = "/usr/share/mysql/charsets";
+
+/// Programs that cases may use, by the variable that they find them by; `scripts/setup.sh drivers`
+/// installs them. A case that lacks one does not pass directly.
+const PROGRAMS: &[(&str, &str)] = &[
+    ("MYSQLADMIN", "mariadb-admin"),
+    ("MYSQL_BINLOG", "mariadb-binlog"),
+    ("MYSQL_CHECK", "mariadb-check"),
+    ("MYSQL_DUMP", "mariadb-dump"),
+    ("MYSQL_IMPORT", "mariadb-import"),
+    ("MYSQL_SHOW", "mariadb-show"),
+    ("MYSQL_SLAP", "mariadb-slap"),
+];
 
 /// What came of a case.
 #[derive(Clone, Debug)]
@@ -47,18 +62,29 @@ impl Ended {
         self.code == Some(0)
     }
 
+    /// The line that says most of why it is no pass.
     fn why(&self) -> String {
-        let reason = self.output.lines().find(|line| line.starts_with("reason:"));
-        match self.code {
-            Some(SKIPPED) => reason.unwrap_or("skipped").to_owned(),
-            _ => self.output.lines().find(|line| line.len() > 1).unwrap_or("").to_owned(),
+        let line = |is: fn(&str) -> bool| self.output.lines().find(|line| is(line));
+        // Of an output that is another than it must be, the first line of the difference.
+        let differs = |line: &str| {
+            line.starts_with(['+', '-']) && !line.starts_with("+++") && !line.starts_with("---")
+        };
+        let why = line(|line| line.starts_with("reason:"))
+            .or_else(|| line(|line| line.starts_with("mysqltest:")))
+            .or_else(|| line(differs))
+            .or_else(|| line(|line| line.len() > 1));
+        let why = why.unwrap_or_default();
+        if self.code == Some(SKIPPED) && why.is_empty() {
+            "skipped".to_owned()
+        } else {
+            why.to_owned()
         }
     }
 }
 
 /// Ways to judge one case.
 pub(crate) mod judge {
-    use super::{Bench, Case, Ended, Verdict, run};
+    use super::{Bench, Case, Ended, Heard, Tap, Verdict, run};
 
     /// Through failsoft, and directly only where that fails: for cases known to pass directly.
     pub(crate) async fn through(bench: &mut Bench<'_>, case: &Case) -> Verdict {
@@ -87,6 +113,14 @@ pub(crate) mod judge {
         }
         bench.fresh(case).await;
         Verdict::Differs { output: ended.output }
+    }
+
+    /// Through a tap that overhears what the case sends.
+    pub(crate) async fn overheard(bench: &mut Bench<'_>, case: &Case, heard: &Heard) -> Verdict {
+        bench.reset(case).await;
+        let tap = Tap::start(bench.stand.port(), heard).await;
+        let ended = run(bench, case, tap.port()).await;
+        if ended.is_good() { Verdict::Passed } else { Verdict::NotHere(ended.why()) }
     }
 
     async fn directly(bench: &mut Bench<'_>, case: &Case) -> Ended {
@@ -140,6 +174,7 @@ pub(crate) fn judge_all(
 ) -> Vec<(Case, Verdict)> {
     // Those that want the same server follow each other.
     cases.sort_by(|a, b| (&a.server, &a.name).cmp(&(&b.server, &b.name)));
+    let count = cases.len();
     let template = block_on(Template::new());
     let queue = Mutex::new(VecDeque::from(cases));
     let verdicts = Mutex::new(Vec::new());
@@ -155,7 +190,11 @@ pub(crate) fn judge_all(
                 Ok(started) => judge(bench.insert(started), &case).await,
                 Err(log) => Verdict::NotHere(log),
             };
-            verdicts.lock().unwrap().push((case, verdict));
+            let mut verdicts = verdicts.lock().unwrap();
+            verdicts.push((case, verdict));
+            if verdicts.len() % PROGRESS == 0 {
+                println!("{} of {count} cases", verdicts.len());
+            }
         }
     };
     let workers = thread::available_parallelism().map_or(1, |count| count.get().min(MOST_WORKERS));
@@ -179,7 +218,7 @@ async fn run(bench: &Bench<'_>, case: &Case, port: u16) -> Ended {
     let variable = stand.variable();
     let mut command = Command::new("timeout");
     command.args(["--kill-after=5", LIMIT_S]).arg(source.program());
-    command.args(arguments(port)).args(&case.options).args(places(source, &variable));
+    command.args(arguments(&variable, port)).args(&case.options).args(places(source, &variable));
     command.arg(with_path("--test-file", &source.script(&case.name)));
     let result = source.result(&case.name);
     if result.is_file() {
@@ -196,10 +235,14 @@ async fn run(bench: &Bench<'_>, case: &Case, port: u16) -> Ended {
     Ended { code: output.status.code(), output: text }
 }
 
-/// How any client of the suite connects.
-fn arguments(port: u16) -> Vec<String> {
-    let fixed = ["--no-defaults", "--host=127.0.0.1", "--protocol=tcp", "--user=root"];
-    fixed.iter().map(|&fixed| fixed.to_owned()).chain([format!("--port={port}")]).collect()
+/// How any client of the suite connects. There is a file with its options, which is empty, since the
+/// suite puts other options before the first.
+fn arguments(variable: &Path, port: u16) -> Vec<String> {
+    let file = format!("--defaults-file={}", variable.join(OPTION_FILE).display());
+    let fixed = ["--host=127.0.0.1", "--protocol=tcp", "--user=root"].map(str::to_owned);
+    // Not used, but named in what is told of a failed login.
+    let socket = format!("--socket={}", variable.join(SOCKET).display());
+    [file].into_iter().chain(fixed).chain([format!("--port={port}"), socket]).collect()
 }
 
 fn places(source: &Source, variable: &Path) -> Vec<OsString> {
@@ -222,10 +265,11 @@ fn places(source: &Source, variable: &Path) -> Vec<OsString> {
 fn environment(bench: &Bench<'_>, case: &Case, port: u16) -> Vec<(&'static str, OsString)> {
     let (source, stand) = (bench.source, &bench.stand);
     let variable = stand.variable();
-    let client = format!("/usr/bin/mariadb {}", arguments(port).join(" "));
-    vec![
+    let client = format!("/usr/bin/mariadb {}", arguments(&variable, port).join(" "));
+    let mut all: Vec<(&str, OsString)> = vec![
         ("LC_ALL", "C".into()),
         ("TZ", "GMT-3".into()),
+        ("USER", "root".into()),
         ("LD_LIBRARY_PATH", source.libraries().into()),
         ("MYSQL_TEST_DIR", source.folder().into()),
         ("MTR_SUITE_DIR", source.folder().join("main").into()),
@@ -245,5 +289,21 @@ fn environment(bench: &Bench<'_>, case: &Case, port: u16) -> Vec<(&'static str, 
         ("USE_RUNNING_SERVER", "0".into()),
         ("EXE_MYSQL", "/usr/bin/mariadb".into()),
         ("MYSQL", format!("{client} --default-character-set=latin1").into()),
-    ]
+        ("MYSQL_TEST", with_arguments(source.program(), &variable, port)),
+    ];
+    for (name, program) in PROGRAMS {
+        let program = Path::new("/usr/bin").join(program);
+        if program.is_file() {
+            all.push((name, with_arguments(program, &variable, port)));
+        }
+    }
+    all
+}
+
+/// The command of a program that connects.
+fn with_arguments(program: PathBuf, variable: &Path, port: u16) -> OsString {
+    let mut command = program.into_os_string();
+    command.push(" ");
+    command.push(arguments(variable, port).join(" "));
+    command
 }

@@ -3,6 +3,8 @@
 use std::ffi::OsString;
 use std::fs;
 use std::io;
+use std::ops::RangeInclusive;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -34,6 +36,9 @@ const NO_INNODB: &str = "--loose-skip-plugin-innodb";
 const TIME_ZONES: &str = "/usr/share/mysql/mysql_test_data_timezone.sql";
 /// The account that cases log in as when they name none.
 const SUITE_ROOT: Account = Account { user: "root", pass: "" };
+/// Above those that failsoft takes, as cases subtract the port they know from the server's, in numbers
+/// that have no sign.
+const HIGH_PORTS: RangeInclusive<u16> = 61_000..=65_000;
 /// The pause between two attempts to log in.
 const PAUSE: Duration = Duration::from_millis(20);
 /// Schemas that stay between cases.
@@ -86,9 +91,12 @@ impl Stand {
         for name in ["tmp", "log", "r"] {
             fs::create_dir_all(variable.join(name)).unwrap();
         }
+        fs::write(variable.join(OPTION_FILE), "").unwrap();
+        symlink(folder.path().join("log"), variable.join("log/mysqld.1.err")).unwrap();
         each_file(&source.folder().join("std_data"), &variable.join("std_data"), link_or_copy);
         each_file(template.folder.path(), &variable.join(DATA), copy);
-        let lease = Lease::any().unwrap();
+        let lease = HIGH_PORTS.into_iter().find_map(|port| Lease::exactly(port).ok());
+        let lease = lease.map_or_else(Lease::any, Ok).unwrap();
         let command = command(source, &variable, lease.port(), options);
         let process = Process::start(&command, folder.path(), &folder.path().join("log")).unwrap();
         let started_with = options.to_vec();
@@ -179,10 +187,12 @@ impl Stand {
     }
 }
 
+/// Where in the folder that the suite calls `var` clients look for options.
+pub(crate) const OPTION_FILE: &str = "my.cnf";
 /// Where in the folder that the suite calls `var` a server's data is.
 const DATA: &str = "mysqld.1/data";
 /// Where in it the server's socket is.
-const SOCKET: &str = "tmp/mysqld.1.sock";
+pub(crate) const SOCKET: &str = "tmp/mysqld.1.sock";
 const CREATE_TEST: &str =
     "CREATE OR REPLACE DATABASE test CHARACTER SET latin1 COLLATE latin1_swedish_ci";
 
@@ -234,8 +244,12 @@ async fn furnish(server: &Server) {
          INSERT INTO mtr.test_suppressions VALUES (pattern)",
         "USE mysql",
         &time_zones,
-        "ALTER USER root@localhost IDENTIFIED VIA mysql_native_password USING ''",
         "DROP USER root@'%'",
+        "REPLACE INTO global_priv SELECT host, 'root', '{\"access\":18446744073709551615}' \
+         FROM (SELECT 'localhost' AS host UNION SELECT '127.0.0.1' UNION SELECT '::1') AS hosts",
+        "REPLACE INTO proxies_priv SELECT host, user, '', '', TRUE, '', NOW() FROM global_priv \
+         WHERE user = 'root' AND host <> 'localhost'",
+        "FLUSH PRIVILEGES",
         CREATE_TEST,
     ];
     for statement in statements.into_iter().filter(|statement| !statement.is_empty()) {

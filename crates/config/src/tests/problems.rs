@@ -17,7 +17,7 @@ const SETTINGS: &[Case] = &[
     ("watch: true\nwatch: true", "5:1: watch: found the key a second time, expected it once"),
     (
         "3306: x",
-        "4:1: 3306: found an unknown key, expected one of listen, admin, defaults, monitor, users, login, login_memory, databases, proxy_protocol, read_only, reads, health, connect_timeout, master_may_replicate, hold_writes, limits, watch, threads, drain_timeout, slow_statement, tls, log",
+        "4:1: 3306: found an unknown key, expected one of listen, admin, defaults, monitor, users, login, login_memory, databases, proxy_protocol, read_only, reads, health, connect_timeout, master_may_replicate, hold_writes, pool, limits, watch, threads, drain_timeout, slow_statement, ledger, tls, log",
     ),
     (
         "health: [3s]",
@@ -60,10 +60,6 @@ const SETTINGS: &[Case] = &[
     (
         "slow_statement: none",
         "4:17: slow_statement: found \"none\", expected a duration from 0s to 24h or \"off\"",
-    ),
-    (
-        "hold_writes: 5s",
-        "4:14: hold_writes: found 5s, which is not available in this version, expected 0s",
     ),
     (
         "hold_writes: 5",
@@ -303,6 +299,10 @@ const SETTINGS: &[Case] = &[
          4:50: proxy_protocol.from[2]: found \"host\", expected a list of networks, such as 10.0.0.0/8, and addresses",
     ),
     ("login: passthru", "4:8: login: found \"passthru\", expected \"listed\" or \"passthrough\""),
+    (
+        "tls: {client_ca: /ca}",
+        "4:7: tls.client_ca: found although tls.clients is \"preferred\", expected only with \"required\", since clients without TLS show no certificate",
+    ),
     ("tls: {cert: /c}", "4:13: tls.cert: found \"/c\", expected key beside it"),
     ("tls: {client_key: /k}", "4:19: tls.client_key: found \"/k\", expected client_cert beside it"),
     ("tls: {cert: 1, key: /k}", "4:13: tls.cert: found 1, expected a file name"),
@@ -466,11 +466,11 @@ const SERVERS: &[Case] = &[
 const FILES: &[Case] = &[
     (
         "",
-        "1:1: found nothing, expected a mapping of listen, admin, defaults, monitor, users, login, login_memory, databases, proxy_protocol, read_only, reads, health, connect_timeout, master_may_replicate, hold_writes, limits, watch, threads, drain_timeout, slow_statement, tls, log",
+        "1:1: found nothing, expected a mapping of listen, admin, defaults, monitor, users, login, login_memory, databases, proxy_protocol, read_only, reads, health, connect_timeout, master_may_replicate, hold_writes, pool, limits, watch, threads, drain_timeout, slow_statement, ledger, tls, log",
     ),
     (
         "just text",
-        "1:1: found \"just text\", expected a mapping of listen, admin, defaults, monitor, users, login, login_memory, databases, proxy_protocol, read_only, reads, health, connect_timeout, master_may_replicate, hold_writes, limits, watch, threads, drain_timeout, slow_statement, tls, log",
+        "1:1: found \"just text\", expected a mapping of listen, admin, defaults, monitor, users, login, login_memory, databases, proxy_protocol, read_only, reads, health, connect_timeout, master_may_replicate, hold_writes, pool, limits, watch, threads, drain_timeout, slow_statement, ledger, tls, log",
     ),
     (
         "defaults: {user: a, pass: b}",

@@ -13,9 +13,11 @@ databases:
   - {host: b, port: 1, role: master, partition: ["x_*", "y z"], weight: 3, proxy_protocol: true}
   - {host: "2001:db8::1", role: replica, master: a, disabled: true}
 health: {interval: 1m30s}
+pool: {mode: session, idle: 3, idle_time: 30s, lifetime: 2h}
 limits: {packet: 1MB, connections_per_user: 3}
 slow_statement: 1s500ms
-tls: {cert: c, key: /k, servers: verify, ca: "/c a", client_cert: a, client_key: b}
+ledger: /var/lib/failsoft/ledger
+tls: {clients: required, cert: c, key: /k, client_ca: /a, servers: verify, ca: "/c a", client_cert: a, client_key: b}
 proxy_protocol: {from: [10.0.0.0/8, "::1"]}
 log: {format: human, level: trace}
 threads: 3
@@ -59,21 +61,29 @@ health:
 connect_timeout: 1s
 master_may_replicate: false
 hold_writes: 0s
+pool:
+  mode: off
+  idle: 64
+  idle_time: 1m
+  lifetime: 1h
 limits:
   connections: 10000
   connections_per_user: 0
   server_connections: 0
   packet: 64MiB
+  memory: 1GiB
   login_timeout: 10s
   idle_timeout: 8h
 watch: false
 threads: 2
 drain_timeout: 30s
 slow_statement: off
+# ledger: (none)
 tls:
   clients: preferred
   cert: /c
   key: /k
+  # client_ca: (none)
   servers: preferred
   # ca: (none)
   # client_cert: (none)

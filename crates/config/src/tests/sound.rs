@@ -65,7 +65,7 @@ watch: true
 threads: 2
 drain_timeout: 0
 slow_statement: 500ms
-tls: {clients: required, cert: c.pem, key: /k.pem, servers: verify, ca: ca.pem, client_cert: a, client_key: b}
+tls: {clients: required, cert: c.pem, key: /k.pem, client_ca: clients.pem, servers: verify, ca: ca.pem, client_cert: a, client_key: b}
 log: {format: json, level: debug}
 ",
     );
@@ -90,6 +90,7 @@ log: {format: json, level: debug}
     assert_eq!((config.threads, config.drain_timeout), (2, Duration::ZERO));
     assert_eq!(config.slow_statement, Some(Duration::from_millis(500)));
     assert_eq!(config.tls.cert_key, Some(("c.pem".into(), "/k.pem".into())));
+    assert_eq!(config.tls.client_ca, Some("clients.pem".into()));
     assert_eq!(config.tls.client_cert, Some(("a".into(), "b".into())));
     assert_eq!((config.tls.servers, config.tls.ca), (ServerTls::Verify, Some("ca.pem".into())));
     assert_eq!((config.log.format, config.log.level), (LogFormat::Json, LogLevel::Debug));
@@ -248,4 +249,20 @@ fn servers_may_say_who_logs_in() {
     assert!(problems.contains("databases[0]: found an account for this server"), "{problems}");
     let problems = parse(&format!("login: passthrough\n{databases}")).unwrap_err();
     assert!(problems.to_string().contains("monitor: found none"), "{problems}");
+}
+
+#[test]
+fn an_ipv4_network_is_one_however_it_is_written() {
+    for (text, expected) in [
+        ("10.1.2.3/8", "10.0.0.0/8"),
+        ("10.1.2.3", "10.1.2.3/32"),
+        ("::ffff:10.1.2.3/104", "10.0.0.0/8"),
+        ("::ffff:10.1.2.3", "10.1.2.3/32"),
+        ("::ffff:0:0/96", "0.0.0.0/0"),
+        ("::/0", "::/0"),
+        ("2001:db8::1/32", "2001:db8::/32"),
+    ] {
+        let config = sound(&minimal_and(&format!("proxy_protocol: {{from: ['{text}']}}")));
+        assert_eq!(config.proxies, [expected.parse().unwrap()], "{text}");
+    }
 }

@@ -6,14 +6,19 @@ use policy::health::HealthParams;
 use policy::topology::{Role, ServerName, ServerSpec, Topology};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::{Mutex, mpsc};
 
 use super::*;
+use crate::actions::Reload;
 
 /// A console whose only server does not exist: its port belongs to nobody who would answer.
 struct Fixture {
-    address: std::net::SocketAddr,
+    address: SocketAddr,
     control: Control,
     phase: watch::Sender<Phase>,
+    configure: watch::Sender<Configuration>,
+    set_token: watch::Sender<Option<Token>>,
+    reloading: Mutex<mpsc::Receiver<Reload>>,
     _unused: TcpListener,
 }
 
@@ -23,12 +28,16 @@ impl Fixture {
         let unused = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = unused.local_addr().unwrap().port();
         let name = ServerName::new(&format!("127.0.0.1:{port}"));
-        let metrics = Metrics::new(std::slice::from_ref(&name), &["default".into()]).unwrap();
+        let metrics = Metrics::new().unwrap();
         let metrics = Arc::new(metrics);
         let control = control::start(topology(name), settings(port), Arc::clone(&metrics));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (phase, watched) = watch::channel(Phase::Starting);
+        let (configure, configuration) = watch::channel(Configuration::default());
+        let (set_token, token) = watch::channel(Some(Token::new("secret")));
+        let (reloads, reloading) = mpsc::channel(1);
+        let (settling, _) = mpsc::channel(1);
         let console = Console {
             control: control.handle().clone(),
             metrics,
@@ -36,15 +45,35 @@ impl Fixture {
             version: "1.2.3",
             started: SystemTime::now(),
             phase: watched,
+            configuration,
+            token,
+            reloads,
+            settling,
         };
         tokio::spawn(serve(listener, console, CancellationToken::new()));
-        Self { address, control, phase, _unused: unused }
+        let reloading = Mutex::new(reloading);
+        Self { address, control, phase, configure, set_token, reloading, _unused: unused }
     }
 
     /// The status code, the head and the body.
     async fn ask(&self, method: &str, path: &str) -> (u16, String, String) {
+        self.ask_with(method, path, "", "").await
+    }
+
+    /// The same with more headers and a body.
+    async fn ask_with(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &str,
+        body: &str,
+    ) -> (u16, String, String) {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
-        let request = format!("{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        let length = body.len();
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{headers}\
+             Content-Length: {length}\r\n\r\n{body}"
+        );
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.unwrap();
@@ -108,13 +137,19 @@ async fn verdicts_follow_the_cluster() {
         ("/ro", 503, "No server is left to serve reads"),
         ("/rw?partition=other", 404, "no such partition"),
         ("/ro?partition=other", 404, "no such partition"),
+        ("/api/v1/unknown-outcomes", 200, "[]"),
         ("/nothing", 404, "nothing here"),
         ("/api/v1/nothing", 404, "nothing here"),
         ("/metrics", 200, "failsoft_partition_mode{partition=\"default\",reason=\"severed\"} 1"),
         ("/", 200, timed_out),
     ];
     console.expect(&table).await;
-    console.control.handle().order(Order::SetReadOnly(true)).await.unwrap();
+    console
+        .control
+        .handle()
+        .order(Order::SetReadOnly { partition: None, on: true }, "an operator")
+        .await
+        .unwrap();
     console.expect(&[("/rw", 503, "read-only: config, switched on by an operator")]).await;
     console.phase.send_replace(Phase::Draining);
     let ending = "about to end";
@@ -143,6 +178,133 @@ async fn other_methods_are_refused_and_head_is_get_without_a_body() {
     }
     let (code, _, body) = console.ask("HEAD", "/livez").await;
     assert_eq!((code, body.as_str()), (200, ""));
+}
+
+const TOKEN: &str = "Authorization: Bearer secret\r\n";
+
+#[tokio::test]
+async fn actions_need_the_token() {
+    let console = Fixture::start().await;
+    console.control.handle().ready().await;
+    console.phase.send_replace(Phase::Serving);
+    let name = console.control.handle().view().servers[0].name.to_string();
+    let disable = format!("/api/v1/servers/{name}/disable");
+    // headers, status, a part of the answer
+    let table = [
+        ("", 401, "Authorization: Bearer TOKEN"),
+        ("Authorization: Bearer wrong\r\n", 403, "the token is wrong"),
+        ("Authorization: Bearer secre\r\n", 403, "the token is wrong"),
+        ("Authorization: Bearer secrets\r\n", 403, "the token is wrong"),
+        ("Authorization: Bearer\r\n", 403, "the token is wrong"),
+        ("Authorization: Basic secret\r\n", 403, "the token is wrong"),
+        ("Authorization: bearer secret\r\nSec-Fetch-Site: cross-site\r\n", 403, "another site"),
+    ];
+    for (headers, status, part) in table {
+        for path in ["/api/v1/reload", "/api/v1/read-only", disable.as_str()] {
+            let (code, head, body) = console.ask_with("POST", path, headers, "").await;
+            assert!(code == status && body.contains(part), "{headers}{path}: {code} {body}");
+            assert_eq!(head.contains("www-authenticate: bearer"), status == 401, "{head}");
+        }
+    }
+    assert!(console.control.handle().view().servers[0].enabled);
+    let (code, _, body) = console.ask_with("POST", &disable, TOKEN, "").await;
+    assert_eq!(code, 200, "{body}");
+    assert!(!console.control.handle().view().servers[0].enabled);
+    console.set_token.send_replace(None);
+    let (code, _, body) = console.ask_with("POST", &disable, TOKEN, "").await;
+    assert!(code == 403 && body.contains("no admin.token"), "{code} {body}");
+    assert_eq!(console.ask_with("GET", &disable, TOKEN, "").await.0, 405);
+}
+
+#[tokio::test]
+async fn orders_are_carried_out_and_tell_who_gave_them() {
+    let console = Fixture::start().await;
+    console.control.handle().ready().await;
+    let json = format!("{TOKEN}Content-Type: application/json\r\nUser-Agent: test/1é\r\n");
+    let order = |path: &'static str, body: &'static str| {
+        let (console, json) = (&console, &json);
+        async move {
+            let (code, _, body) = console.ask_with("POST", path, json, body).await;
+            (code, body)
+        }
+    };
+    let read_only = "/api/v1/read-only";
+    let (code, body) = order(read_only, "{\"on\": true}").await;
+    assert!(code == 200 && body.contains("\"reason\":\"config\""), "{code} {body}");
+    let told = console.control.handle().events();
+    let is_told = |entry: &control::Entry| {
+        entry.text.starts_with("an operator at 127.0.0.1:")
+            && entry.text.ends_with(" with test/1 switched read-only mode on")
+    };
+    assert!(told.iter().any(is_told), "{told:?}");
+    let (code, _) = order(read_only, "{\"on\": false, \"partition\": \"default\"}").await;
+    assert_eq!(code, 200);
+    // body, status, a part of the answer
+    let table = [
+        ("{\"on\": true, \"partition\": \"other\"}", 404, "there is default"),
+        ("{\"on\": \"yes\"}", 400, "invalid type"),
+        ("{\"on\": true, \"partitoin\": \"other\"}", 400, "unknown field"),
+        ("", 400, "EOF"),
+    ];
+    for (asked, status, part) in table {
+        let (code, body) = order(read_only, asked).await;
+        assert!(code == status && body.contains(part), "{asked}: {code} {body}");
+    }
+    let (code, body) = order("/api/v1/servers/db9:1/enable", "").await;
+    assert!(code == 404 && body.contains("db9:1 is not in the configuration"), "{code} {body}");
+}
+
+#[tokio::test]
+async fn a_reload_is_answered_with_what_came_of_it() {
+    let console = Fixture::start().await;
+    let asked = || console.ask_with("POST", "/api/v1/reload", TOKEN, "");
+    assert_eq!(asked().await.0, 503, "not before it serves");
+    console.phase.send_replace(Phase::Serving);
+    let difference = crate::api::Difference {
+        setting: "read_only".into(),
+        old: "false".into(),
+        new: "true".into(),
+    };
+    let done = crate::api::Reloaded { changes: vec![difference], needs_restart: Vec::new() };
+    let problem = "f.yaml:1:2: what: wrong".to_owned();
+    // what the other side says, status, a part of the answer
+    let table = [
+        (Some(Ok(done)), 200, "{\"setting\":\"read_only\",\"old\":\"false\",\"new\":\"true\"}"),
+        (Some(Err(vec![problem])), 422, "\"problems\":[\"f.yaml:1:2: what: wrong\"]"),
+        (None, 503, "about to end"),
+    ];
+    for (says, status, part) in table {
+        let answering = async {
+            let request = console.reloading.lock().await.recv().await.unwrap();
+            assert!(request.by.starts_with("an operator at 127.0.0.1:"), "{}", request.by);
+            if let Some(says) = says {
+                request.answer.send(says).unwrap();
+            }
+        };
+        let ((code, _, body), ()) = tokio::join!(asked(), answering);
+        assert!(code == status && body.contains(part), "{code} {body}");
+    }
+}
+
+#[tokio::test]
+async fn an_invalid_file_is_shown() {
+    let console = Fixture::start().await;
+    console.phase.send_replace(Phase::Serving);
+    console.configure.send_replace(Configuration {
+        file: "/etc/f.yaml".into(),
+        read_at: "2026-01-01T00:00:00Z".into(),
+        invalid_since: Some("2026-01-02T00:00:00Z".into()),
+        problems: vec!["/etc/f.yaml:1:2: <what>: wrong".into()],
+        needs_restart: Vec::new(),
+    });
+    let words = "the configuration on disk (/etc/f.yaml) is invalid since 2026-01-02T00:00:00Z; \
+                 running with the one of 2026-01-01T00:00:00Z";
+    let table = [
+        ("/readyz", 200, words),
+        ("/api/v1/status", 200, "\"invalid_since\":\"2026-01-02T00:00:00Z\""),
+        ("/", 200, "/etc/f.yaml:1:2: &lt;what&gt;: wrong"),
+    ];
+    console.expect(&table).await;
 }
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 //! Tables of what happens to a cluster and what becomes of it, and a simulation of random days.
 
+mod reload;
+
 use std::num::NonZeroU8;
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -150,13 +152,13 @@ fn the_cause_is_told_in_words() {
 fn changes_are_told_once() {
     let mut cluster = Cluster::new(topology("MR"), UNIX_EPOCH);
     play(&mut cluster, &["wr"]);
-    let told = cluster.apply(Event::SetReadOnly(true), UNIX_EPOCH);
+    let told = cluster.apply(Event::SetReadOnly { partition: None, on: true }, UNIX_EPOCH);
     assert_eq!(
         told.iter().map(ToString::to_string).collect::<Vec<_>>(),
         ["partition default is read-only: config, switched on by an operator"]
     );
-    assert!(cluster.apply(Event::SetReadOnly(true), UNIX_EPOCH).is_empty());
-    let told = cluster.apply(Event::SetReadOnly(false), UNIX_EPOCH);
+    assert!(cluster.apply(Event::SetReadOnly { partition: None, on: true }, UNIX_EPOCH).is_empty());
+    let told = cluster.apply(Event::SetReadOnly { partition: None, on: false }, UNIX_EPOCH);
     assert_eq!(told.len(), 1);
 }
 
@@ -204,7 +206,7 @@ fn an_epoch_ends_when_the_master_is_not_the_same_any_more() {
 fn a_write_refused_by_the_master_counts_until_the_next_check() {
     let mut cluster = Cluster::new(topology("MR"), UNIX_EPOCH);
     play(&mut cluster, &["wr"]);
-    cluster.apply(Event::Reported(Report::RefusedWrite { server: 0 }), UNIX_EPOCH);
+    cluster.apply(Event::Reported(Report::RefusedWrite { server: ServerId(0) }), UNIX_EPOCH);
     assert_eq!(summary(&cluster), "misconfigured 21");
     play(&mut cluster, &["wr"]);
     assert_eq!(summary(&cluster), "rw 21");
@@ -214,15 +216,19 @@ fn a_write_refused_by_the_master_counts_until_the_next_check() {
 fn a_master_that_a_session_cannot_reach_is_shown_until_somebody_does() {
     let mut cluster = Cluster::new(topology("MR"), UNIX_EPOCH);
     play(&mut cluster, &["wr"]);
-    let unreachable =
-        || Event::Reported(Report::Unreachable { server: 0, cause: "Connection refused".into() });
+    let unreachable = || {
+        Event::Reported(Report::Unreachable {
+            server: ServerId(0),
+            cause: "Connection refused".into(),
+        })
+    };
     cluster.apply(unreachable(), UNIX_EPOCH);
     assert_eq!(summary(&cluster), "unreachable 21");
     assert_eq!(
         &*cluster.view().partitions[0].detail,
         "master db1:3306 could not be reached: Connection refused"
     );
-    cluster.apply(Event::Reported(Report::Reached { server: 0 }), UNIX_EPOCH);
+    cluster.apply(Event::Reported(Report::Reached { server: ServerId(0) }), UNIX_EPOCH);
     assert_eq!(summary(&cluster), "rw 21");
     cluster.apply(unreachable(), UNIX_EPOCH);
     play(&mut cluster, &["wr"]);
@@ -230,14 +236,40 @@ fn a_master_that_a_session_cannot_reach_is_shown_until_somebody_does() {
 }
 
 #[test]
+fn writes_are_held_back_whatever_becomes_of_the_master() {
+    let mut cluster = Cluster::new(topology("MR"), UNIX_EPOCH);
+    play(&mut cluster, &["wr"]);
+    let epoch = cluster.view().partitions[0].epoch;
+    let pause = |hold| Event::SetPaused { partition: Some(0), hold };
+    let nine = Duration::from_secs(9);
+    cluster.apply(pause(Some(nine)), UNIX_EPOCH);
+    assert_eq!(summary(&cluster), "paused 21");
+    let partition = &cluster.view().partitions[0];
+    assert_eq!((partition.hold, partition.epoch), (Some(nine), epoch));
+    for rounds in [&["rr"][..], &["-r"; 5]] {
+        play(&mut cluster, rounds);
+        assert!(summary(&cluster).starts_with("paused"), "{}", summary(&cluster));
+    }
+    cluster.apply(Event::SetReadOnly { partition: None, on: true }, UNIX_EPOCH);
+    assert_eq!(summary(&cluster), "config 2");
+    cluster.apply(Event::SetReadOnly { partition: None, on: false }, UNIX_EPOCH);
+    cluster.apply(pause(None), UNIX_EPOCH);
+    assert_eq!(summary(&cluster), "misconfigured 2");
+    assert_eq!(cluster.view().partitions[0].hold, None);
+}
+
+#[test]
 fn disabling_the_master_ends_its_connections() {
     let mut cluster = Cluster::new(topology("MR"), UNIX_EPOCH);
     play(&mut cluster, &["wr"]);
-    let before = cluster.view().servers[0].incarnation;
+    let before = cluster.view().partitions[0].epoch;
     cluster.apply(Event::SetEnabled { server: 0, enabled: false }, UNIX_EPOCH);
     assert_eq!(summary(&cluster), "masterless 2");
-    assert!(cluster.view().servers[0].incarnation > before);
+    assert!(cluster.view().partitions[0].epoch > before);
     cluster.apply(Event::SetEnabled { server: 0, enabled: true }, UNIX_EPOCH);
+    // What was known of it is old: a check has to say that it is there.
+    assert_eq!(summary(&cluster), "severed 2");
+    play(&mut cluster, &["wr"]);
     assert_eq!(summary(&cluster), "rw 21");
 }
 
@@ -253,6 +285,29 @@ impl Dice {
     }
 }
 
+/// Something that happens to a server or its partition.
+fn drawn(dice: &mut Dice, cluster: &Cluster, server: usize) -> Event {
+    let id = cluster.view().servers[server].id;
+    match dice.below(21) {
+        0 => Event::SetReadOnly { partition: None, on: dice.below(2) == 0 },
+        1 => Event::SetEnabled { server, enabled: dice.below(2) == 0 },
+        2 => Event::Reported(Report::RefusedWrite { server: id }),
+        3 => Event::Reported(Report::Unreachable { server: id, cause: "lost".into() }),
+        4 => {
+            let hold = (dice.below(2) == 0).then_some(Duration::from_secs(9));
+            Event::SetPaused { partition: None, hold }
+        }
+        5..11 => Event::Checked {
+            server,
+            result: Err(CheckFailure { text: "refused".into(), is_login: false }),
+        },
+        _ => {
+            let shape = ['w', 'o', 'r', 'l', 'n', 'x'][dice.below(6)];
+            Event::Checked { server, result: Ok(seen(server, shape)) }
+        }
+    }
+}
+
 #[test]
 fn thousands_of_days() {
     use crate::route::{Access, Decision, Held, Session, route};
@@ -262,20 +317,7 @@ fn thousands_of_days() {
         let mut cluster = Cluster::new(topology(roles), UNIX_EPOCH);
         for step in 0..60 {
             let server = dice.below(roles.len());
-            let event = match dice.below(20) {
-                0 => Event::SetReadOnly(dice.below(2) == 0),
-                1 => Event::SetEnabled { server, enabled: dice.below(2) == 0 },
-                2 => Event::Reported(Report::RefusedWrite { server }),
-                3 => Event::Reported(Report::Unreachable { server, cause: "lost".into() }),
-                4..10 => Event::Checked {
-                    server,
-                    result: Err(CheckFailure { text: "refused".into(), is_login: false }),
-                },
-                _ => {
-                    let shape = ['w', 'o', 'r', 'l', 'n', 'x'][dice.below(6)];
-                    Event::Checked { server, result: Ok(seen(server, shape)) }
-                }
-            };
+            let event = drawn(&mut dice, &cluster, server);
             cluster.apply(event, UNIX_EPOCH + Duration::from_secs(step));
             let view = cluster.view();
             let partition = &view.partitions[0];

@@ -5,21 +5,24 @@ use std::time::Duration;
 
 use aws_lc_rs::rsa::{OAEP_SHA1_MGF1SHA1, OaepPublicEncryptingKey, PublicEncryptingKey};
 use bytes::BytesMut;
+use policy::topology::ServerId;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{ServerName, SubjectPublicKeyInfoDer};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use wire::auth::{
-    ASK_PUBLIC_KEY, ASK_PUBLIC_KEY_SHA256, FAST_AUTH_OK, FULL_AUTH, Nonce, Plugin, mask_password,
+    ASK_PUBLIC_KEY, ASK_PUBLIC_KEY_SHA256, FAST_AUTH_OK, FULL_AUTH, NONCE_LEN, Nonce, Plugin,
+    mask_password,
 };
 use wire::capabilities::Capabilities;
 use wire::compress::Method;
 use wire::error::ServerError;
-use wire::frame::put_packet;
+use wire::frame::{HEADER_LEN, put_packet};
 use wire::greeting::Greeting;
 use wire::lenenc::Cursor;
 use wire::login::{ChangeUser, Login, Opening, put_attribute};
+use zeroize::Zeroizing;
 
 use super::gate::Entry;
 use super::verdict::{Verdict, verdict};
@@ -28,15 +31,15 @@ use crate::clock::now;
 use crate::compressed::{Compressed, Peer};
 use crate::login::MOST_ATTRIBUTES;
 use crate::proxied::{self, Ends};
-use crate::settings::{Account, ServerSettings, ServerTlsMode};
+use crate::settings::{Account, ServerTlsMode};
 use crate::stream::{Stream, read_login_packet};
-use crate::worker::{Slot, Worker};
+use crate::worker::{Slot, Way, Worker};
 
 /// What a connection to a server is to be.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Wanted<'a> {
     /// The server.
-    pub(crate) server: usize,
+    pub(crate) server: ServerId,
     /// The epoch whose writes it is for, if it is for writes.
     pub(crate) epoch: Option<u64>,
     /// The client's account.
@@ -61,11 +64,10 @@ pub(crate) struct Wanted<'a> {
 ///
 /// [`ConnectError`], shared with those who waited for this attempt.
 pub(crate) async fn open(worker: &Worker, wanted: Wanted<'_>) -> Result<Backend, Rc<ConnectError>> {
-    let (Some(gate), Some(settings)) =
-        (worker.gate(wanted.server), worker.settings.servers.get(wanted.server))
-    else {
-        return Err(Rc::new(ConnectError::Protocol("no such server".to_owned())));
+    let Some(way) = worker.way(wanted.server, wanted.epoch) else {
+        return Err(Rc::new(ConnectError::Gone));
     };
+    let gate = &way.gate;
     let attempt = loop {
         match gate.enter(now()) {
             Entry::Try(attempt) => break attempt,
@@ -74,29 +76,32 @@ pub(crate) async fn open(worker: &Worker, wanted: Wanted<'_>) -> Result<Backend,
             Entry::Wait(mut ended) => while ended.changed().await.is_ok() {},
         }
     };
-    let timeout = worker.settings.connect_timeout;
+    let timeout = way.setup.settings.connect_timeout;
     let Ok((_turn, waited)) = tokio::time::timeout(timeout * 2, gate.turn()).await else {
         return Err(Rc::new(ConnectError::Busy(timeout * 2)));
     };
     if waited && let Entry::Fail(error) = gate.enter(now()) {
         return Err(error);
     }
-    let limit = worker.settings.limits.server_connections;
-    let Some(slot) = worker.shared.admit_backend(wanted.server, limit) else {
-        return Err(Rc::new(ConnectError::Full(limit)));
+    let limit = way.setup.settings.limits.server_connections;
+    let admit = || worker.shared.admit_backend(wanted.server, &way.open, limit);
+    let slot = match admit() {
+        None if worker.pool.make_room(wanted.server) => admit(),
+        slot => slot,
     };
-    let opened = tokio::time::timeout(timeout, connect(worker, settings, wanted, slot)).await;
+    let Some(slot) = slot else { return Err(Rc::new(ConnectError::Full(limit))) };
+    let opened = tokio::time::timeout(timeout, connect(worker, &way, wanted, slot)).await;
     match opened.unwrap_or(Err(ConnectError::TimedOut(timeout))) {
         Ok(backend) => {
             gate.reached(attempt);
-            note_login(worker, wanted, true);
+            note_login(worker, &way, wanted, true);
             Ok(backend)
         }
         // The server answers: what it has against this login is this session's affair.
         Err(error @ (ConnectError::Server(_) | ConnectError::Account(_))) => {
             gate.reached(attempt);
             if matches!(&error, ConnectError::Server(e) if verdict(e.code) == Verdict::Account) {
-                note_login(worker, wanted, false);
+                note_login(worker, &way, wanted, false);
             }
             Err(Rc::new(error))
         }
@@ -108,10 +113,14 @@ pub(crate) async fn open(worker: &Worker, wanted: Wanted<'_>) -> Result<Backend,
     }
 }
 
-/// What a server says of an account that is not listed counts for its next login.
-fn note_login(worker: &Worker, wanted: Wanted<'_>, let_in: bool) {
+/// What a server says of an account that is not listed counts for its next login; what it says of an
+/// account that it has for all says nothing of the client's.
+fn note_login(worker: &Worker, way: &Way, wanted: Wanted<'_>, let_in: bool) {
+    if way.terms.server.account.is_some() {
+        return;
+    }
     let listed = worker.account(wanted.account.name.as_bytes()).is_some();
-    match &worker.shared.passthrough {
+    match &worker.setup().passthrough {
         Some(passthrough) if !listed && let_in => {
             passthrough.remember(wanted.account, wanted.ends, now());
         }
@@ -122,11 +131,11 @@ fn note_login(worker: &Worker, wanted: Wanted<'_>, let_in: bool) {
 
 async fn connect(
     worker: &Worker,
-    settings: &ServerSettings,
+    way: &Way,
     wanted: Wanted<'_>,
     slot: Slot,
 ) -> Result<Backend, ConnectError> {
-    let fence = Box::pin(worker.fence(wanted.server).cancelled_owned());
+    let settings = &way.terms.server;
     let tcp = TcpStream::connect((settings.host.as_str(), settings.port)).await?;
     tcp.set_nodelay(true)?;
     watch_for_silence(&tcp)?;
@@ -143,34 +152,51 @@ async fn connect(
         let flags = &mut login.opening.capabilities;
         *flags = flags.or(Capabilities::COMPRESS);
     }
-    let (mut stream, sequence) = start_tls(worker, settings, &greeting, &mut login, stream).await?;
+    let (mut stream, sequence) = start_tls(way, &greeting, &mut login, stream).await?;
+    let agreed = login.opening.capabilities.and(Capabilities::CARRIED);
     let mut bytes = Vec::new();
     login.encode(sequence, &mut bytes);
     stream.write_all(&bytes).await?;
-    let verified = stream.is_tls() && worker.settings.tls_servers.mode == ServerTlsMode::Verify;
+    let verified = stream.is_tls() && way.terms.tls.mode == ServerTlsMode::Verify;
     let plugin = Plugin::by_name(&login.plugin);
     let mut status = finish_login(&mut stream, greeting.nonce, account, plugin, verified).await?;
     if compress {
         let over = Compressed::new(stream, Method::Zlib, Peer::Server);
         stream = Stream::Compressed(Box::new(over));
     }
-    if wanted.collation > u8::MAX.into() {
+    if wanted.user_was_changed || wanted.collation > u8::MAX.into() {
         let nonce = greeting.nonce;
-        ask_for_collation(&mut stream, login, wanted.collation).await?;
+        change_user(&mut stream, login, wanted.collation).await?;
         status = finish_login(&mut stream, nonce, account, None, verified).await?;
     }
     Ok(Backend {
         stream,
         buffer: BytesMut::new(),
         server: wanted.server,
+        name: way.name_for(wanted.epoch.is_some()),
         epoch: wanted.epoch,
         id: greeting.connection_id,
         status,
-        takes_attributes: wanted.capabilities.contains(Capabilities::QUERY_ATTRIBUTES),
+        agreed,
         prepared: Default::default(),
-        fence,
-        counted: (slot, worker.metrics.connection(wanted.server)),
+        in_schema: false,
+        generation: way.setup.settings.generation,
+        terms: Rc::clone(&way.terms),
+        made: now(),
+        resets_to_login: resets_to_login(&greeting.version),
+        is_marked: false,
+        tether: way.tether(),
+        counted: (slot, worker.metrics.connection(&way.name)),
     })
+}
+
+/// Whether a server of this version goes back to the login's character set with a reset: MySQL never
+/// does, and MariaDB since 10.2.22 and 10.3.13 (MDEV-18281).
+fn resets_to_login(version: &str) -> bool {
+    let version = version.strip_prefix("5.5.5-").unwrap_or(version);
+    let mut numbers = version.split('.').map_while(|part| part.parse::<u32>().ok());
+    let since = Some((10, 4));
+    version.contains("MariaDB") && numbers.next().zip(numbers.next()) >= since
 }
 
 /// Lets the kernel notice a server that is gone without a word: what is sent and not acknowledged
@@ -208,7 +234,7 @@ fn first_answer(
     wanted: Wanted<'_>,
 ) -> Result<Login, ConnectError> {
     let offered = greeting.capabilities;
-    let missing = wanted.capabilities.without(offered);
+    let missing = wanted.capabilities.without(offered).without(Capabilities::SPARED);
     if missing != Capabilities::NONE {
         let names: Vec<&str> = missing.names().collect();
         return Err(ConnectError::Protocol(format!(
@@ -216,13 +242,16 @@ fn first_answer(
             names.join(", ")
         )));
     }
-    let mut flags = wanted.capabilities.or(Capabilities::LOGIN.and(offered));
+    let mut flags = wanted.capabilities.or(Capabilities::LOGIN).and(offered);
+    // For our own sake, whatever the client agreed on; but not where replies are, or may be, written
+    // anew.
+    let lacks = wanted.capabilities.without(offered);
+    let may_lack = wanted.capabilities.and(Capabilities::MARIADB_CACHE_METADATA);
+    if !lacks.or(may_lack).intersects(Capabilities::BRIDGED) {
+        flags = flags.or(Capabilities::SESSION_TRACK.and(offered));
+    }
     if offered.contains(Capabilities::MYSQL) {
         flags = flags.or(Capabilities::MYSQL);
-    } else if wanted.user_was_changed {
-        // MySQL sets `sql_mode` by it with each login, MariaDB with a connection's first only (seen
-        // on MariaDB 10.11 and MySQL 9.7).
-        flags = flags.without(Capabilities::IGNORE_SPACE);
     }
     if wanted.schema.is_empty() {
         flags = flags.without(Capabilities::CONNECT_WITH_DB);
@@ -256,7 +285,11 @@ fn attributes(of_client: &[u8]) -> Vec<u8> {
 
 /// Sends a login again as `COM_CHANGE_USER`, which has room for a collation of 16 bits. No plugin
 /// has this name, so that the server asks for the right one with a nonce of its own.
-async fn ask_for_collation(
+///
+/// A client's own change of user is repeated in this way, since a server's connection is not the same
+/// after it: MariaDB forgets `IGNORE_SPACE`, MySQL checks foreign keys of other statements (seen on
+/// MariaDB 10.11 and MySQL 9.7).
+async fn change_user(
     stream: &mut Stream,
     login: Login,
     collation: u16,
@@ -276,19 +309,48 @@ async fn ask_for_collation(
     Ok(())
 }
 
+/// Logs in again over a connection, by a change of user to the same one; yields the status flags.
+///
+/// # Errors
+///
+/// [`ConnectError`]; the connection is of no use any more.
+pub(crate) async fn log_in_again(
+    backend: &mut Backend,
+    account: &Account,
+    collation: u16,
+    schema: &[u8],
+    of_client: &[u8],
+) -> Result<u16, ConnectError> {
+    let capabilities = backend.agreed.or(Capabilities::LOGIN);
+    let opening = Opening { capabilities, max_packet: 0, collation: 0 };
+    let login = Login {
+        opening,
+        user: account.name.as_bytes().to_vec(),
+        answer: Vec::new(),
+        schema: schema.to_vec(),
+        plugin: String::new(),
+        attributes: attributes(of_client),
+        zstd_level: None,
+    };
+    let verified = backend.stream.is_tls() && backend.terms.tls.mode == ServerTlsMode::Verify;
+    change_user(&mut backend.stream, login, collation).await?;
+    // The server sends one of its own.
+    let nonce = Nonce([0; NONCE_LEN]);
+    finish_login(&mut backend.stream, nonce, account, None, verified).await
+}
+
 /// Turns TLS on where it is configured and offered; yields the stream to go on with and the sequence
 /// id of the login.
 async fn start_tls(
-    worker: &Worker,
-    settings: &ServerSettings,
+    way: &Way,
     greeting: &Greeting,
     login: &mut Login,
     stream: Stream,
 ) -> Result<(Stream, u8), ConnectError> {
     let offered = greeting.capabilities.contains(Capabilities::SSL);
-    let (connector, mut tcp) = match (&worker.tls.connector, stream) {
+    let (connector, mut tcp) = match (&way.setup.tls.connector, stream) {
         (Some(connector), Stream::Tcp(tcp)) if offered => (connector, tcp),
-        (_, plain) if !worker.tls.servers_must => return Ok((plain, 1)),
+        (_, plain) if !way.setup.tls.servers_must => return Ok((plain, 1)),
         _ => {
             return Err(ConnectError::Protocol(
                 "it does not offer TLS, which tls.servers demands".to_owned(),
@@ -299,8 +361,9 @@ async fn start_tls(
     let mut bytes = Vec::new();
     login.opening.encode_tls_request(1, &mut bytes);
     tcp.write_all(&bytes).await?;
-    let name = ServerName::try_from(settings.host.clone())
-        .map_err(|error| ConnectError::Protocol(format!("host {}: {error}", settings.host)))?;
+    let host = &way.terms.server.host;
+    let name = ServerName::try_from(host.clone())
+        .map_err(|error| ConnectError::Protocol(format!("host {host}: {error}")))?;
     let tls = connector.connect(name, tcp).await?;
     Ok((Stream::TlsClient(Box::new(tls)), 2))
 }
@@ -352,7 +415,9 @@ async fn finish_login(
             }
             _ => return Err(protocol(&"an unexpected packet in the login")),
         };
-        let mut bytes = Vec::new();
+        // It may be the password itself.
+        let answer = Zeroizing::new(answer);
+        let mut bytes = Zeroizing::new(Vec::with_capacity(HEADER_LEN + answer.len()));
         put_packet(&mut bytes, sequence.wrapping_add(1), &answer);
         stream.write_all(&bytes).await?;
     }
@@ -387,7 +452,7 @@ fn encrypt_password(password: &[u8], nonce: &[u8], pem: &[u8]) -> Result<Vec<u8>
     let key = PublicEncryptingKey::from_der(der.as_ref()).map_err(|_| bad())?;
     let key = OaepPublicEncryptingKey::new(key).map_err(|_| bad())?;
     let mut encrypted = vec![0; key.ciphertext_size()];
-    let masked = mask_password(password, nonce);
+    let masked = Zeroizing::new(mask_password(password, nonce));
     let too_long =
         || ConnectError::Account("the password is too long for its public key".to_owned());
     let written = key

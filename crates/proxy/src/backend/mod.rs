@@ -2,26 +2,32 @@
 
 pub(crate) mod connect;
 pub(crate) mod gate;
+pub(crate) mod pool;
 pub(crate) mod restore;
+pub(crate) mod tether;
 pub(crate) mod verdict;
 
 use std::collections::HashMap;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
+use policy::topology::ServerId;
 use telemetry::ConnectionGuard;
 use tokio::io::AsyncWriteExt;
-use tokio_util::sync::WaitForCancellationFutureOwned;
+use wire::capabilities::Capabilities;
 use wire::command;
+use wire::definitions::Definitions;
 use wire::error::ServerError;
 use wire::frame::put_packet;
 
 use crate::stream::Stream;
-use crate::worker::Slot;
+use crate::worker::{Slot, Terms};
+use tether::Tether;
 
 /// Bytes read from a server at a time.
 const CHUNK: usize = 16 * 1024;
@@ -47,6 +53,9 @@ pub(crate) enum ConnectError {
     /// What it said is not the protocol, or a part of it that failsoft does not speak.
     #[error("{0}")]
     Protocol(String),
+    /// The configuration no longer has it.
+    #[error("it was removed from the configuration")]
+    Gone,
     /// There are as many connections to it as are allowed.
     #[error("there are {0} connections to it already, the limit of limits.server_connections")]
     Full(usize),
@@ -69,25 +78,53 @@ pub(crate) fn describe(error: &io::Error) -> String {
 #[derive(Clone, Debug)]
 pub(crate) struct Loss(pub(crate) String);
 
+/// A statement as it is prepared on a server.
+#[derive(Clone, Debug)]
+pub(crate) struct Known {
+    /// The server's id of it.
+    pub(crate) id: u32,
+    /// The columns' definitions, where failsoft prepared it again: the server takes them for known to
+    /// the client, until they were given to it.
+    pub(crate) definitions: Option<Rc<Definitions>>,
+    /// The server has seen the types of its parameters that are kept.
+    pub(crate) has_types: bool,
+}
+
 /// An open connection to a server, logged in.
 pub(crate) struct Backend {
     pub(crate) stream: Stream,
     /// What was read and not dealt with.
     pub(crate) buffer: BytesMut,
-    /// The server, an index into the view's servers.
-    pub(crate) server: usize,
+    /// The server.
+    pub(crate) server: ServerId,
+    /// What it is called, with the part that it had: `master db001:3306`.
+    pub(crate) name: String,
     /// The server takes writes over it: it was opened to the master of this epoch.
     pub(crate) epoch: Option<u64>,
     /// The server's id of the connection.
     pub(crate) id: u32,
     /// The status flags after the login.
     pub(crate) status: u16,
-    /// Statements come with attributes, if only to say that there are none.
-    pub(crate) takes_attributes: bool,
-    /// The server's ids of the statements prepared here, by failsoft's.
-    pub(crate) prepared: HashMap<u32, u32>,
-    /// Done when the server is given up.
-    fence: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// What was agreed on with the server, of [`Capabilities::CARRIED`]. It may lack some of
+    /// [`Capabilities::SPARED`] that were agreed on with the client.
+    pub(crate) agreed: Capabilities,
+    /// The statements prepared here, by failsoft's ids of them.
+    pub(crate) prepared: HashMap<u32, Known>,
+    /// Its current schema is the session's. It has none, or another, where the session's belongs to
+    /// another partition, or is not there.
+    pub(crate) in_schema: bool,
+    /// The configuration that it is known to fit in.
+    pub(crate) generation: u64,
+    /// The terms it was made on.
+    pub(crate) terms: Rc<Terms>,
+    /// When it was made.
+    pub(crate) made: Instant,
+    /// A reset leads the server back to what the login said.
+    pub(crate) resets_to_login: bool,
+    /// A session did something over it that a reset may not take back: it took a role, or ran code that
+    /// cannot be seen.
+    pub(crate) is_marked: bool,
+    tether: Tether,
     counted: (Slot, ConnectionGuard),
 }
 
@@ -100,13 +137,29 @@ impl Backend {
     /// Appends a statement of our own as a packet (P: page_protocol_com_query).
     pub(crate) fn put_query(&self, sql: &[u8], out: &mut Vec<u8>) {
         // No attribute, in one set.
-        let attributes: &[u8] = if self.takes_attributes { &[0, 1] } else { &[] };
+        let has_attributes = self.agreed.contains(Capabilities::QUERY_ATTRIBUTES);
+        let attributes: &[u8] = if has_attributes { &[0, 1] } else { &[] };
         put_packet(out, 0, &[&[command::QUERY], attributes, sql].concat());
     }
 
     /// Lets others find the connection as this session's.
     pub(crate) fn held_by(&mut self, session: u32) {
         self.counted.0.held_by(session, self.id);
+    }
+
+    /// Nobody finds it as its session's from now on.
+    pub(crate) fn let_go(&mut self) {
+        self.counted.0.let_go();
+    }
+
+    /// It waits for a session.
+    pub(crate) fn rest(&mut self) {
+        self.counted.1.rest();
+    }
+
+    /// It is a session's again.
+    pub(crate) fn wake(&mut self) {
+        self.counted.1.wake();
     }
 
     /// Reads what is there into the buffer; waits until something is.
@@ -120,8 +173,8 @@ impl Backend {
 
     /// Reads what is there into the buffer.
     pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Loss>> {
-        if self.fence.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(Err(Loss("it failed its health checks".to_owned())));
+        if let Poll::Ready(loss) = self.tether.poll_cut(cx) {
+            return Poll::Ready(Err(loss));
         }
         self.buffer.reserve(CHUNK);
         let read = poll_read_into(&mut self.stream, &mut self.buffer, cx);
@@ -144,9 +197,12 @@ impl Backend {
         Ok(())
     }
 
-    /// Ready once the connection is lost. An idle server has nothing to say but a farewell, so
-    /// anything it says means that it is about to hang up.
+    /// Ready once the connection is lost, or its server is left. An idle server has nothing to say
+    /// but a farewell, so anything it says means that it is about to hang up.
     pub(crate) fn poll_lost(&mut self, cx: &mut Context<'_>) -> Poll<Loss> {
+        if let Poll::Ready(loss) = self.tether.poll_left(cx) {
+            return Poll::Ready(loss);
+        }
         if !self.buffer.is_empty() {
             return Poll::Ready(Loss(self.farewell()));
         }
@@ -156,7 +212,8 @@ impl Backend {
         })
     }
 
-    fn farewell(&self) -> String {
+    /// What an error that nobody asked for says.
+    pub(crate) fn farewell(&self) -> String {
         let payload = self.buffer.get(wire::frame::HEADER_LEN..).unwrap_or_default();
         match ServerError::parse(payload) {
             Ok(error) if payload.first() == Some(&0xff) => format!("the server said {error}"),
@@ -170,7 +227,7 @@ impl Backend {
     ///
     /// [`Loss`] when the server hung up or was given up.
     pub(crate) async fn send(&mut self, mut bytes: &[u8], sent: &mut usize) -> Result<(), Loss> {
-        let (stream, fence) = (&mut self.stream, &mut self.fence);
+        let (stream, tether) = (&mut self.stream, &mut self.tether);
         let sending = async {
             while !bytes.is_empty() {
                 let written = stream.write(bytes).await.map_err(|e| Loss(describe(&e)))?;
@@ -185,7 +242,7 @@ impl Backend {
         tokio::select! {
             biased;
             sent = sending => sent,
-            () = fence => Err(Loss("it failed its health checks".to_owned())),
+            loss = std::future::poll_fn(|cx| tether.poll_cut(cx)) => Err(loss),
         }
     }
 

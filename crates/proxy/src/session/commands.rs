@@ -3,13 +3,17 @@
 use policy::partition::Place;
 use policy::session::Pins;
 use sql::{Effects, Kind, Statement};
+use wire::capabilities::Capabilities;
 use wire::command::{self, Command, ReplyKind};
+use wire::frame::HEADER_LEN;
 use wire::login::ChangeUser;
+use wire::prepared::set_statement_id;
 use wire::status::{AUTOCOMMIT, put_eof};
 
+use super::commit::FailedCommit;
 use super::memory::Memory;
 use super::state::command_statement;
-use super::statement::{Request, Served};
+use super::statement::{Request, Served, Step};
 use super::text::NEED_TEXT;
 use super::{Flow, Session};
 use crate::authenticate::{Claim, authenticate};
@@ -51,7 +55,7 @@ impl Session {
             command::PING => self.ping(known).await,
             command::SET_OPTION => self.set_option(known).await,
             command::RESET_CONNECTION => self.reset_connection(known).await,
-            command::CHANGE_USER => self.change_user().await,
+            command::CHANGE_USER => Box::pin(self.change_user()).await,
             command::PROCESS_KILL => self.process_kill().await,
             _ => self.other(known).await,
         }
@@ -76,6 +80,7 @@ impl Session {
             statement,
             route_as: statement.class.kind,
             place: self.place(true),
+            generation: self.worker.generation(),
             prepared: None,
             retried: false,
         };
@@ -105,6 +110,7 @@ impl Session {
             statement: command_statement(Kind::Read, statement.class.because),
             route_as,
             place: self.place(false),
+            generation: self.worker.generation(),
             prepared: None,
             retried: false,
         };
@@ -114,9 +120,13 @@ impl Session {
         if let Some(prepared) = self.carried.prepared.get_mut(&id) {
             prepared.statement = statement;
             prepared.place = request.place;
+            prepared.generation = request.generation;
         }
         match served {
-            Served::Yes(_) => Flow::On,
+            Served::Yes(end) => match self.note_changes(Effects::NONE, end.error.is_some(), None) {
+                true => self.lock_again(false).await,
+                false => Flow::On,
+            },
             Served::No(flow) => flow,
         }
     }
@@ -136,13 +146,21 @@ impl Session {
             statement,
             route_as: statement.class.kind,
             place: prepared.place,
+            generation: prepared.generation,
             prepared: Some(id),
             retried: false,
         };
         match self.serve(request).await {
             Served::Yes(end) => {
+                // What is noted goes by the client's id again.
+                if self.command_len > 0 {
+                    set_statement_id(self.input.get_mut(HEADER_LEN..).unwrap_or_default(), id);
+                }
                 if cursor || !self.pins.is_empty() {
                     self.note_cursor(id, &end, true);
+                }
+                if known.code == command::STMT_BULK_EXECUTE {
+                    self.note_bulk_types(id, &end);
                 }
                 self.note(statement, &end, text.as_deref()).await
             }
@@ -160,6 +178,7 @@ impl Session {
             statement,
             route_as: statement.class.kind,
             place: prepared.place,
+            generation: prepared.generation,
             prepared: Some(id),
             retried: false,
         };
@@ -182,16 +201,19 @@ impl Session {
             statement: command_statement(Kind::OwnRead, known.name),
             route_as: Kind::OwnRead,
             place: Place::Anywhere,
+            generation: 0,
             prepared: Some(id),
             retried: false,
         };
         match self.serve(request).await {
             Served::Yes(end) => {
+                let effects = request.statement.effects;
+                let unlocks = self.note_changes(effects, end.error.is_some(), None);
                 self.note_cursor(id, &end, false);
                 if let Some(status) = end.status {
                     self.set_status(status);
                 }
-                Flow::On
+                if unlocks { self.lock_again(false).await } else { Flow::On }
             }
             Served::No(flow) => flow,
         }
@@ -220,12 +242,12 @@ impl Session {
     async fn init_db(&mut self, known: &'static Command) -> Flow {
         let schema = self.payload().get(1..).unwrap_or_default().to_vec();
         let statement = command_statement(Kind::Session, known.name);
-        let place = self.place_of(&schema);
-        match self.serve(Request { place, ..request(known, statement, None) }).await {
+        let (place, generation) = (self.place_of(&schema), self.worker.generation());
+        let request = Request { place, generation, ..request(known, statement, None) };
+        match self.serve(request).await {
             Served::Yes(end) => {
                 if end.error.is_none() {
-                    self.carried.schema = schema;
-                    self.carried.schema_is_known = true;
+                    self.choose_schema(schema);
                 }
                 self.note(statement, &end, None).await
             }
@@ -261,31 +283,49 @@ impl Session {
             _ => return self.pass(request(known, statement, None)).await,
         };
         if self.backend.is_none() {
-            self.carried.multi_statements = Some(on);
-            let mut bytes = Vec::new();
-            let sequence = self.sequence.wrapping_add(1);
-            put_eof(&mut bytes, sequence, self.status, self.carried.deprecate_eof);
-            return self.answer(&bytes).await;
+            return self.answer_option(on).await;
         }
-        match self.exchange_held(request(known, statement, None)).await {
-            Served::Yes(end) => {
+        match self.exchange(&request(known, statement, None)).await {
+            Step::Done(end) => {
                 if end.error.is_none() {
                     self.carried.multi_statements = Some(on);
                 }
                 self.note(statement, &end, None).await
             }
-            Served::No(flow) => flow,
+            Step::Answered(flow) => flow,
+            Step::Again { .. } => match self.answer_for_loss(statement).await {
+                Some(flow) => flow,
+                None => self.answer_option(on).await,
+            },
         }
     }
 
+    /// Remembers an option for the servers to come.
+    async fn answer_option(&mut self, on: bool) -> Flow {
+        self.carried.multi_statements = Some(on);
+        let mut bytes = Vec::new();
+        let sequence = self.sequence.wrapping_add(1);
+        let deprecate_eof = self.client.capabilities.contains(Capabilities::DEPRECATE_EOF);
+        put_eof(&mut bytes, sequence, self.status, deprecate_eof);
+        self.answer(&bytes).await
+    }
+
     async fn reset_connection(&mut self, known: &'static Command) -> Flow {
+        let statement = command_statement(Kind::Session, known.name);
+        // A reset brings back all that was lost, but not the schema.
+        if self.backend.is_none()
+            && self.carried.schema_is_doubtful
+            && let Some(flow) = self.answer_for_loss(statement).await
+        {
+            return flow;
+        }
         self.forget();
         if self.backend.is_none() {
             return self.tell_ok().await;
         }
-        let statement = command_statement(Kind::Session, known.name);
         match self.exchange_held(request(known, statement, None)).await {
             Served::Yes(end) => {
+                self.reported = None;
                 if let Some(status) = end.status {
                     self.set_status(status);
                 }
@@ -299,17 +339,22 @@ impl Session {
     }
 
     /// Forgets all that a session has but its login and schema.
-    fn forget(&mut self) {
+    pub(super) fn forget(&mut self) {
         self.carried.reset(self.client.collation);
         self.gone = None;
+        self.failed_commit = FailedCommit::default();
         self.memory = Memory::default();
         self.status = AUTOCOMMIT;
-        self.set_pins(Pins::NONE);
+        self.reported = None;
+        let doubtful = self.carried.schema_is_doubtful;
+        self.set_pins(if doubtful { Pins::SESSION_VARIABLE } else { Pins::NONE });
     }
 
-    /// failsoft checks the new login itself; a server sees it with the next statement. As with a
-    /// server, a login that is refused ends the connection.
+    /// failsoft checks the new login itself; a server sees it with the next statement.
     async fn change_user(&mut self) -> Flow {
+        if let Err(flow) = self.may_change_user().await {
+            return flow;
+        }
         let change = match ChangeUser::parse(self.whole_payload().get(1..).unwrap_or_default()) {
             Ok(change) => change,
             Err(error) => {
@@ -331,7 +376,7 @@ impl Session {
         };
         let worker = std::rc::Rc::clone(&self.worker);
         let ends = self.client.ends;
-        let limit = worker.settings.limits.login_timeout;
+        let limit = worker.limits().login_timeout;
         let checking = authenticate(&worker, &mut self.client.stream, ends, claim);
         let checked = tokio::time::timeout(limit, checking).await.unwrap_or(Err(LoginError::Io));
         let (account, nonce, sequence) = match checked {
@@ -339,11 +384,10 @@ impl Session {
             Err(LoginError::Io) => return Flow::End,
             Err(LoginError::Refused(sequence, error)) => {
                 self.worker.metrics.login("denied");
-                self.tell_as(sequence, &error).await;
-                return Flow::End;
+                return self.refuse_user(sequence, &error, change.collation).await;
             }
         };
-        let limit = self.worker.settings.limits.connections_per_user;
+        let limit = self.worker.limits().connections_per_user;
         if !self.client.admission.belongs_to(&account.name, limit, &self.client.leash) {
             let what = format!("limits.connections_per_user is {limit}");
             self.tell_as(sequence, &refusal::too_many_connections(&what)).await;
@@ -360,9 +404,10 @@ impl Session {
         if let Some(attributes) = change.attributes {
             self.client.attributes = attributes;
         }
+        // The login chooses a schema, or none.
+        self.carried.schema_is_doubtful = false;
         self.forget();
-        let (agreed, collation) = (self.client.capabilities, self.client.collation);
-        self.carried.change_user(agreed, collation, change.schema);
+        self.carried.change_user(self.client.collation, change.schema);
         self.worker.metrics.login("ok");
         self.sequence = sequence.wrapping_sub(1);
         self.tell_ok().await
@@ -383,7 +428,8 @@ impl Session {
             command::FIELD_LIST => self.place_of(&self.carried.schema),
             _ => Place::Anywhere,
         };
-        self.pass(Request { place, ..request(known, statement, None) }).await
+        let generation = self.worker.generation();
+        self.pass(Request { place, generation, ..request(known, statement, None) }).await
     }
 
     /// Serves a command that leaves nothing behind.
@@ -407,6 +453,7 @@ pub(super) fn request(
         statement,
         route_as,
         place: Place::Anywhere,
+        generation: 0,
         prepared,
         retried: false,
     }

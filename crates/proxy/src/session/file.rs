@@ -1,7 +1,7 @@
 //! `LOAD DATA LOCAL`: the client's file on its way to the server.
 
 use bytes::Buf;
-use wire::frame::PacketWalker;
+use wire::frame::{PacketWalker, Renumbering};
 
 use super::Session;
 use crate::backend::poll_read_into;
@@ -12,16 +12,19 @@ impl Session {
     /// (P: page_protocol_com_query_response_local_infile_request).
     ///
     /// When the server is lost on the way the rest of the file is still read, and thrown away: it
-    /// must not be taken for commands.
-    pub(super) async fn send_file(&mut self) -> Result<(), RelayError> {
+    /// must not be taken for commands. The server's numbers of packets are this much `ahead`.
+    pub(super) async fn send_file(&mut self, ahead: u8) -> Result<(), RelayError> {
         self.input.advance(self.command_len.min(self.input.len()));
         self.command_len = 0;
+        self.client.stream.expect_file();
         let mut walker = PacketWalker::default();
+        let mut numbers = Renumbering::new(ahead);
         let mut is_lost = false;
         loop {
             let (used, ended) = file_bytes(&mut walker, &self.input);
             self.sequence = walker.sequence();
             if !is_lost && let Some(backend) = &mut self.backend {
+                numbers.apply(self.input.get_mut(..used).unwrap_or_default());
                 let bytes = self.input.get(..used).unwrap_or_default();
                 is_lost = backend.send(bytes, &mut 0).await.is_err();
             }

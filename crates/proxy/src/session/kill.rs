@@ -3,8 +3,8 @@
 use std::rc::Rc;
 
 use policy::route::{Decision, Tried};
+use policy::topology::ServerId;
 use sql::{KillTarget, Kind};
-use wire::capabilities::Capabilities;
 use wire::error::ClientError;
 
 use super::unavailable::verbatim;
@@ -14,7 +14,7 @@ use crate::backend::restore::{RestoreError, run, within};
 use crate::backend::{Backend, ConnectError};
 use crate::login::is_mariadb;
 use crate::refusal;
-use crate::registry::{Connection, Entry};
+use crate::registry::{Claim, Connection};
 
 /// What a `KILL` asks for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -29,8 +29,8 @@ impl Session {
     /// Serves a `KILL` that names an id; none for any other, which servers understand by themselves.
     pub(super) async fn kill_by_text(&mut self) -> Option<Flow> {
         match self.kill_target()? {
-            KillTarget::Connection(id) => Some(self.kill(id, What::Session).await),
-            KillTarget::Query(id) => Some(self.kill(id, What::Statement).await),
+            KillTarget::Connection(id) => Some(Box::pin(self.kill(id, What::Session)).await),
+            KillTarget::Query(id) => Some(Box::pin(self.kill(id, What::Statement)).await),
             KillTarget::Other => None,
         }
     }
@@ -41,13 +41,13 @@ impl Session {
             self.tell(&refusal::malformed("COM_PROCESS_KILL without an id of 4 bytes")).await;
             return Flow::End;
         };
-        self.kill(u32::from_le_bytes([a, b, c, d]).into(), What::Session).await
+        Box::pin(self.kill(u32::from_le_bytes([a, b, c, d]).into(), What::Session)).await
     }
 
     async fn kill(&mut self, id: u64, what: What) -> Flow {
         let asked = u32::try_from(id).ok();
-        let ended = match asked.and_then(|id| self.worker.shared.registry.session(id)) {
-            Some(entry) => self.kill_session(&entry, id, what).await,
+        let ended = match asked.and_then(|id| self.worker.shared.registry.claim(id)) {
+            Some(claim) => self.kill_session(claim, id, what).await,
             None => self.kill_connection(id, asked, what).await,
         };
         match ended {
@@ -66,8 +66,8 @@ impl Session {
     ) -> Result<Flow, ClientError> {
         let Some(server) = self.server_in_sight() else { return Err(refusal::no_such_thread(id)) };
         let connection = asked.map(|id| Connection { server, id });
-        match connection.and_then(|it| self.worker.shared.registry.holder(it)) {
-            Some(entry) => self.kill_session(&entry, id, what).await,
+        match connection.and_then(|it| self.worker.shared.registry.claim_holder(it)) {
+            Some(claim) => self.kill_session(claim, id, what).await,
             None => {
                 self.kill_on(server, id, what).await?;
                 Ok(self.tell_ok().await)
@@ -78,24 +78,28 @@ impl Session {
     /// The id is a session's, failsoft's or that of the connection that it holds.
     async fn kill_session(
         &mut self,
-        entry: &Entry,
+        claim: Claim,
         id: u64,
         what: What,
     ) -> Result<Flow, ClientError> {
+        let entry = &claim.0;
         if entry.session == self.client.admission.id {
+            drop(claim);
             return Ok(self.kill_itself(what).await);
         }
-        entry.leash.condemn();
         let told = match entry.connection {
             Some(held) => self.kill_on(held.server, held.id.into(), what).await,
             // Whether the account may kill others only a server could say.
             None if entry.account == self.client.account.name => Ok(()),
             None => Err(refusal::not_owner(id)),
         };
-        if told.is_ok() && what == What::Session {
-            entry.leash.end.cancel();
+        match what {
+            _ if told.is_err() => {}
+            What::Session => entry.leash.end.cancel(),
+            // A write that waits for the master runs nowhere yet.
+            What::Statement => entry.leash.carry_out(),
         }
-        entry.leash.settle();
+        drop(claim);
         told?;
         Ok(self.tell_ok().await)
     }
@@ -124,9 +128,15 @@ impl Session {
         );
     }
 
+    fn server_name(&self, server: ServerId) -> String {
+        let view = self.worker.view();
+        let named = view.server(server).map(|server| format!("{} {}", server.role, server.name));
+        named.unwrap_or_else(|| "a server".to_owned())
+    }
+
     /// Has a server kill one of its connections, over a connection of its own, so that it decides
     /// what the account may do.
-    async fn kill_on(&self, server: usize, id: u64, what: What) -> Result<(), ClientError> {
+    async fn kill_on(&self, server: ServerId, id: u64, what: What) -> Result<(), ClientError> {
         let unreachable =
             |cause: String| refusal::cannot_kill(id, &self.server_name(server), &cause);
         let mut backend = self.open_for_kill(server).await.map_err(|error| match &*error {
@@ -137,9 +147,8 @@ impl Session {
             What::Session => format!("KILL CONNECTION {id}"),
             What::Statement => format!("KILL QUERY {id}"),
         };
-        let limit = self.worker.settings.connect_timeout;
-        let deprecate_eof = self.carried.deprecate_eof;
-        let told = within(limit, run(&mut backend, sql.as_bytes(), deprecate_eof)).await;
+        let limit = self.worker.connect_timeout();
+        let told = within(limit, run(&mut backend, sql.as_bytes())).await;
         backend.close();
         told.map_err(|error| match error {
             RestoreError::Refused(error) => verbatim(&error),
@@ -147,33 +156,22 @@ impl Session {
         })
     }
 
-    async fn open_for_kill(&self, server: usize) -> Result<Backend, Rc<ConnectError>> {
-        let wanted = Wanted {
-            server,
-            epoch: None,
-            account: &self.client.account,
-            capabilities: self.client.capabilities.and(Capabilities::CARRIED),
-            collation: self.client.collation,
-            schema: b"",
-            user_was_changed: self.carried.user_was_changed,
-            attributes: &[],
-            ends: self.client.ends,
-        };
+    async fn open_for_kill(&self, server: ServerId) -> Result<Backend, Rc<ConnectError>> {
+        let account = self.account();
+        let wanted = self.wanted(server, None, &account);
+        let wanted = Wanted { user_was_changed: false, attributes: &[], ..wanted };
         connect::open(&self.worker, wanted).await
     }
 
     /// The server whose ids the session sees.
-    fn server_in_sight(&self) -> Option<usize> {
+    fn server_in_sight(&self) -> Option<ServerId> {
         if let Some(backend) = &self.backend {
             return Some(backend.server);
         }
         let view = self.worker.view();
-        match self.route(
-            Kind::Read,
-            view.partitions.get(self.current_partition())?,
-            Tried::default(),
-        ) {
-            Decision::Forward { server, .. } => Some(server),
+        let partition = view.partitions.get(self.current_partition())?;
+        match self.route(Kind::Read, &view, partition, Tried::default()) {
+            Decision::Forward { server, .. } => view.servers.get(server).map(|server| server.id),
             Decision::Refuse(_) => None,
         }
     }

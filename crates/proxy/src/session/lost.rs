@@ -1,11 +1,11 @@
 //! What becomes of a session when its server is lost.
 
-use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use policy::session::Pins;
 use sql::{Effects, Kind, Statement};
 use wire::error::ClientError;
 use wire::status::{AUTOCOMMIT, IN_READ_ONLY_TRANSACTION, IN_TRANSACTION};
 
+use super::outcome::Whereabouts;
 use super::statement::{Request, Step};
 use super::{Flow, Session};
 
@@ -35,7 +35,7 @@ impl Session {
     /// Takes note that the connection to the server is lost while nothing was in flight.
     pub(super) fn lose(&mut self, loss: &Loss) {
         let Some(backend) = self.backend.take() else { return };
-        let server = self.server_name(backend.server);
+        let server = backend.name;
         let (cause, in_transaction) = (loss.0.clone(), self.in_transaction());
         tracing::debug!(
             session = self.client.admission.id,
@@ -63,8 +63,9 @@ impl Session {
     /// Takes note that the connection to the server is lost, and this state with it, which nothing
     /// else told of.
     pub(super) fn lose_state(&mut self, loss: &Loss, state: &str) {
-        let Some(server) = self.backend.as_ref().map(|backend| backend.server) else { return };
-        let server = self.server_name(server);
+        let Some(server) = self.backend.as_ref().map(|backend| backend.name.clone()) else {
+            return;
+        };
         self.lose(loss);
         let state = state.to_owned();
         self.gone = Some(Gone::State { server, cause: loss.0.clone(), state });
@@ -82,7 +83,10 @@ impl Session {
     /// What a session that lost something answers a statement with; none when the statement can be
     /// served all the same.
     pub(super) async fn answer_for_loss(&mut self, statement: Statement) -> Option<Flow> {
-        match self.gone.clone()? {
+        let Some(gone) = self.gone.clone() else {
+            return self.answer_for_failed_commit(statement).await;
+        };
+        match gone {
             Gone::State { server, cause, state } => {
                 self.worker.metrics.refused("state_lost");
                 self.tell(&refusal::state_lost(&server, &cause, &state)).await;
@@ -101,7 +105,12 @@ impl Session {
                 WayOut::None => {
                     self.worker.metrics.refused("aborted");
                     let error = refusal::transaction_lost(&server, &cause);
-                    self.gone = Some(Gone::Transaction { server, cause, told: true });
+                    if is_plain_commit(statement) {
+                        self.gone = None;
+                        self.failed_commit.note(&error);
+                    } else {
+                        self.gone = Some(Gone::Transaction { server, cause, told: true });
+                    }
                     Some(self.tell(&error).await)
                 }
             },
@@ -116,14 +125,14 @@ impl Session {
         loss: &Loss,
     ) -> Step {
         let Some(backend) = &self.backend else { return Step::Answered(Flow::End) };
-        let (at, wrote) = (backend.server, backend.epoch.is_some());
-        let server = self.server_name(at);
-        let connection = backend.id;
+        let (server, wrote) = (backend.name.clone(), backend.epoch.is_some());
+        let (at, connection) = (backend.server, backend.id);
         let fate = fate(
             request.statement,
             Circumstances {
-                in_transaction: self.in_transaction() || self.status & AUTOCOMMIT == 0,
-                open: self.in_transaction(),
+                in_transaction: !self.is_in_doubt()
+                    && (self.in_transaction() || self.status & AUTOCOMMIT == 0),
+                open: self.may_be_in_transaction(),
                 pinned: !self.pins.is_empty(),
                 writable: wrote,
                 delivered: reply.sent > 0,
@@ -163,10 +172,19 @@ impl Session {
             }
             Fate::Unknown => {
                 self.settle_unknown(request.statement, &server, &loss.0);
-                self.outcome_unknown(request.statement, &server, &loss.0, connection)
+                let was = Whereabouts { server: at, name: &server, connection, cause: &loss.0 };
+                let error = self.outcome_unknown(request, &was);
+                if request.statement.class.kind == Kind::Commit {
+                    self.failed_commit.note(&error);
+                }
+                error
             }
         };
-        Step::Answered(self.tell_of_loss(reply, &error).await)
+        let flow = self.tell_of_loss(reply, &error).await;
+        // Who is told to roll back gets to hear of the state with that; to the others its loss is
+        // told by the end of the connection.
+        let ends = fate != Fate::Aborted && matches!(self.gone, Some(Gone::State { .. }));
+        Step::Answered(if ends { Flow::End } else { flow })
     }
 
     /// After a statement whose outcome is unknown: if it was to end its transaction, there is none
@@ -189,59 +207,14 @@ impl Session {
     async fn tell_of_loss(&mut self, reply: &Reply, error: &ClientError) -> Flow {
         let sequence = match reply.sent {
             _ if reply.broken && reply.sent > 0 => return Flow::End,
-            _ if reply.after_file => self.sequence.wrapping_add(1),
-            0 => self.sequence.wrapping_add(1),
-            _ if reply.tracker.is_at_boundary() => reply.tracker.next_sequence(),
-            _ => return Flow::End,
-        };
-        let flow = self.tell_as(sequence, error).await;
-        match self.gone {
-            Some(Gone::State { .. }) => Flow::End,
-            _ => flow,
-        }
-    }
-
-    /// Counts and logs an outcome that nobody knows, so that an operator can settle it.
-    fn outcome_unknown(
-        &self,
-        statement: Statement,
-        server: &str,
-        cause: &str,
-        connection: u32,
-    ) -> ClientError {
-        let mut bytes = [0; 3];
-        // A reference that is not random still refers.
-        let _filled = SystemRandom::new().fill(&mut bytes);
-        let [a, b, c] = bytes;
-        let reference = format!("{a:02x}{b:02x}{c:02x}");
-        let what = match statement.class.kind {
-            Kind::Commit => "COMMIT",
-            _ => statement.class.because,
-        };
-        self.worker.metrics.unknown();
-        tracing::warn!(
-            reference,
-            statement = what,
-            server,
-            cause,
-            connection,
-            user = self.client.account.name,
-            client = self.client.host,
-            schema = %String::from_utf8_lossy(&self.carried.schema),
-            "outcome unknown: the connection broke before the answer"
-        );
-        refusal::outcome_unknown(what, server, &reference)
-    }
-
-    pub(super) fn server_name(&self, server: usize) -> String {
-        let view = self.worker.view();
-        view.servers.get(server).map_or_else(
-            || "a server".to_owned(),
-            |s| match s.role {
-                policy::topology::Role::Master => format!("master {}", s.name),
-                policy::topology::Role::Replica => format!("replica {}", s.name),
+            // The last packet was the client's: its command, or the end of its file.
+            sent if sent == reply.before_file.unwrap_or(0) => self.sequence.wrapping_add(1),
+            _ => match reply.next_sequence() {
+                Some(sequence) => sequence,
+                None => return Flow::End,
             },
-        )
+        };
+        self.tell_as(sequence, error).await
     }
 }
 
@@ -251,8 +224,13 @@ pub(super) const ENDING: Effects = Effects::COMMIT
     .union(Effects::IMPLICIT_COMMIT)
     .union(Effects::AUTOCOMMIT);
 
+/// Whether a statement ends its transaction, and does nothing else.
+fn is_plain_commit(statement: Statement) -> bool {
+    statement.class.kind == Kind::Commit && statement.effects == Effects::COMMIT
+}
+
 /// What a statement means to a session whose transaction is lost.
-enum WayOut {
+pub(super) enum WayOut {
     /// It rolls back: what it asks for is so.
     Over,
     /// It begins anew.
@@ -263,7 +241,8 @@ enum WayOut {
     None,
 }
 
-fn way_out(statement: Statement, told: bool) -> WayOut {
+/// What a statement means to a session whose transaction is lost, which its client was `told` or not.
+pub(super) fn way_out(statement: Statement, told: bool) -> WayOut {
     let effects = statement.effects;
     let several = effects.contains(Effects::SEVERAL);
     match statement.class.kind {

@@ -6,19 +6,24 @@
 
 use policy::partition::{Place, Refusal, settle};
 use policy::session::Pins;
+use policy::topology::ServerId;
 use policy::view::{Partition, View};
+use sql::Kind;
+use wire::command;
 use wire::error::ClientError;
 
 use super::statement::Request;
 use super::{Flow, Session};
 use crate::backend::Loss;
 use crate::refusal;
+use crate::worker::{DISABLED, NO_MASTER, REMOVED};
 
 impl Session {
     /// The place of the statement that the present command brings; a `COM_QUERY` may have
     /// attributes in front of it.
     pub(super) fn place(&self, may_have_attributes: bool) -> Place {
-        let homes = &self.worker.settings.homes;
+        let setup = self.worker.setup();
+        let homes = &setup.settings.homes;
         if !homes.are_several() {
             return Place::Anywhere;
         }
@@ -31,7 +36,41 @@ impl Session {
 
     /// The place of a command that concerns a schema.
     pub(super) fn place_of(&self, schema: &[u8]) -> Place {
-        self.worker.settings.homes.place_of(schema)
+        self.worker.setup().settings.homes.place_of(schema)
+    }
+
+    /// Finds the place of a command anew where that was found with another configuration. Schemas
+    /// may have moved since, and a place says nothing in another configuration.
+    fn place_again(&mut self, request: &mut Request, view: &View) {
+        if request.generation == view.generation {
+            return;
+        }
+        request.generation = view.generation;
+        request.place = match request.code {
+            command::QUERY => self.place(true),
+            command::STMT_PREPARE => self.place(false),
+            command::INIT_DB => self.place_of(self.payload().get(1..).unwrap_or_default()),
+            command::FIELD_LIST => self.place_of(&self.carried.schema),
+            command::STMT_EXECUTE | command::STMT_BULK_EXECUTE | command::STMT_SEND_LONG_DATA => {
+                self.place_prepared(request.prepared, view)
+            }
+            _ => Place::Anywhere,
+        };
+    }
+
+    fn place_prepared(&mut self, id: Option<u32>, view: &View) -> Place {
+        let setup = self.worker.setup();
+        let dialect = self.dialect();
+        let Some(prepared) = id.and_then(|id| self.carried.prepared.get_mut(&id)) else {
+            return Place::Anywhere;
+        };
+        let homes = &setup.settings.homes;
+        prepared.generation = view.generation;
+        prepared.place = match homes.are_several() {
+            true => homes.place(&prepared.sql, dialect, &prepared.schema),
+            false => Place::Anywhere,
+        };
+        prepared.place
     }
 
     /// The partition that the command goes to, an index into the view's.
@@ -40,8 +79,7 @@ impl Session {
     ///
     /// What the client is told: the command belongs to two, or the session cannot go there.
     pub(super) fn partition(&self, request: &Request, view: &View) -> Result<usize, ClientError> {
-        let homes = &self.worker.settings.homes;
-        if !homes.are_several() {
+        if !self.worker.setup().settings.homes.are_several() {
             return Ok(0);
         }
         let current = self.current_partition();
@@ -61,43 +99,42 @@ impl Session {
         })
     }
 
-    /// The same, with the partition; the client has been told if there is none.
+    /// The partition itself; the client has been told if there is none.
     pub(super) async fn partition_or_tell<'v>(
         &mut self,
         request: &Request,
         view: &'v View,
-    ) -> Result<(usize, &'v Partition), Flow> {
+    ) -> Result<&'v Partition, Flow> {
         match self.partition(request, view) {
-            Ok(at) => Ok((at, view.partitions.get(at).ok_or(Flow::End)?)),
+            Ok(at) => view.partitions.get(at).ok_or(Flow::End),
             Err(error) => Err(self.tell(&error).await),
         }
     }
 
     /// The partition of the current schema.
     pub(super) fn current_partition(&self) -> usize {
-        self.worker.settings.homes.of_session(&self.carried.schema)
+        self.worker.setup().settings.homes.of_session(&self.carried.schema)
     }
 
     /// The partition of the server that the session holds a connection to.
     pub(super) fn held_partition(&self, view: &View) -> Option<usize> {
-        let server = self.backend.as_ref()?.server;
-        view.servers.get(server).map(|server| server.partition)
+        view.server(self.backend.as_ref()?.server).map(|server| server.partition)
     }
 
     /// The current schema as a server can be given it: one of another partition is not there, and
     /// the session goes to such a server only for schemas that its statements name.
-    pub(super) fn schema_on(&self, server: usize) -> &[u8] {
+    pub(super) fn schema_on(&self, server: ServerId) -> &[u8] {
         self.known_on(server, &self.carried.schema)
     }
 
     /// A schema, or none where it is another partition's than the server's.
-    pub(super) fn known_on<'a>(&self, server: usize, schema: &'a [u8]) -> &'a [u8] {
-        let homes = &self.worker.settings.homes;
+    pub(super) fn known_on<'a>(&self, server: ServerId, schema: &'a [u8]) -> &'a [u8] {
+        let setup = self.worker.setup();
+        let homes = &setup.settings.homes;
         if !homes.are_several() {
             return schema;
         }
-        let view = self.worker.view();
-        let here = view.servers.get(server).map(|server| server.partition);
+        let here = self.worker.view().server(server).map(|server| server.partition);
         match homes.of(schema) {
             Some(home) if Some(home) != here => b"",
             _ => schema,
@@ -105,29 +142,67 @@ impl Session {
     }
 
     /// Whether the server is the master that takes writes, as of now.
-    pub(super) fn is_still_master(&self, server: usize) -> bool {
+    pub(super) fn is_still_master(&self, server: ServerId) -> bool {
         let view = self.worker.view();
         let epoch = self.backend.as_ref().and_then(|backend| backend.epoch);
-        let at = view.servers.get(server).map(|server| server.partition);
-        at.and_then(|at| view.partitions.get(at)).is_some_and(|partition| {
+        let Some(at) = view.position(server) else { return false };
+        let partition = view.servers.get(at).and_then(|it| view.partitions.get(it.partition));
+        partition.is_some_and(|partition| {
             partition.mode.tries_master()
-                && partition.master == Some(server)
+                && partition.master == Some(at)
                 && Some(partition.epoch) == epoch
         })
     }
 
-    /// A connection that was opened to the master of an older epoch is not used any more; what was
-    /// open on it is lost. Whether that was so.
-    pub(super) fn leave_stale_master(&mut self, view: &View) -> bool {
-        let held = self.held_partition(view).and_then(|at| view.partitions.get(at));
-        let stale = self
-            .backend
-            .as_ref()
-            .and_then(|backend| backend.epoch)
-            .is_some_and(|epoch| held.is_none_or(|partition| epoch != partition.epoch));
-        if stale {
-            self.lose(&Loss("it is no longer the master it was".to_owned()));
+    /// Goes over to what a view says of the connection in hand and of the command's place. False
+    /// where something may have been lost with the connection, which is to be dealt with first.
+    pub(super) fn follow(&mut self, view: &View, request: &mut Request) -> bool {
+        if self.leave_stale_server(view) {
+            return false;
         }
-        stale
+        self.leave_old_terms(request, view);
+        self.place_again(request, view);
+        true
+    }
+
+    /// A connection is not used any more that was opened to the master of an older epoch, or to a
+    /// server that was taken out; what was open on it is lost. Whether that was so.
+    fn leave_stale_server(&mut self, view: &View) -> bool {
+        let Some(backend) = &self.backend else { return false };
+        let Some(server) = view.server(backend.server) else {
+            self.lose(&Loss(REMOVED.to_owned()));
+            return true;
+        };
+        let epoch = view.partitions.get(server.partition).map(|partition| partition.epoch);
+        let cause = match backend.epoch {
+            _ if !server.enabled => DISABLED,
+            Some(held) if Some(held) != epoch => NO_MASTER,
+            _ => return false,
+        };
+        self.lose(&Loss(cause.to_owned()));
+        true
+    }
+
+    /// A connection that was made on other terms than those of the present configuration (another
+    /// account, with or without TLS or compression) is left once that costs the session nothing: it
+    /// is not tied, its server remembers nothing for it, and its statement asks for nothing such.
+    fn leave_old_terms(&mut self, request: &Request, view: &View) {
+        let Some(backend) = &mut self.backend else { return };
+        if backend.generation == view.generation {
+            return;
+        }
+        let terms = self.worker.terms(backend.server);
+        if terms.is_some_and(|terms| terms == backend.terms) {
+            backend.generation = view.generation;
+            return;
+        }
+        let asks = request.statement.class.kind == Kind::OwnRead;
+        if asks || self.is_tied() || self.memory.holds() {
+            return;
+        }
+        if let Some(old) = self.backend.take() {
+            self.memory.lose(&old.name, "it is reached in another way now");
+            old.close();
+        }
     }
 }

@@ -5,8 +5,8 @@ use sql::Kind;
 use wire::command::{self, Command};
 use wire::frame::{HEADER_LEN, Header, join_frames, put_packet};
 use wire::prepared::{
-    BulkTypes, CURSOR_FLAGS, PREPARE_OK_LEN, PrepareOk, Types, bulk_types, execute_types,
-    set_statement_id, statement_id, with_bulk_types,
+    BulkTypes, CURSOR_FLAGS, PrepareOk, Types, bulk_types, execute_types, is_prepare_ok, own_types,
+    set_statement_id, statement_id, with_bulk_types, with_types,
 };
 use wire::reply::ReplyEnd;
 use wire::status::{CURSOR_EXISTS, LAST_ROW_SENT};
@@ -16,9 +16,22 @@ use super::state::{Prepared, command_statement};
 use super::statement::{Request, Step};
 use super::unavailable::verbatim;
 use super::{Flow, Session};
-use crate::backend::Loss;
 use crate::backend::restore::{self, RestoreError};
+use crate::backend::{Known, Loss};
 use crate::refusal;
+use crate::relay::Reply;
+
+/// An id that no server gives out. What the client gave may be the server's id of some other statement,
+/// and of one that a query prepared (`PREPARE … FROM`) only the server knows the id; it runs that one
+/// for its id if it was prepared last (seen on MySQL 9.7). -1 means something to MariaDB.
+const NO_STATEMENT: u32 = u32::MAX - 1;
+
+/// Servers count from 1, and no connection lives until it has had so many statements: ids from here on
+/// name none, and go as they are, as the server's error names them.
+const NEVER_GIVEN: u32 = 1 << 30;
+
+/// The error for a statement that a server does not take in this way.
+const UNSUPPORTED: u16 = 1295;
 
 impl Session {
     /// The prepared statement that the present command names. MariaDB's clients call the one they
@@ -49,6 +62,9 @@ impl Session {
                 return Err(Step::Again { sent: false });
             }
             Err(RestoreError::Refused(error)) => {
+                if executes {
+                    self.note_types(id);
+                }
                 return Err(Step::Answered(self.tell(&verbatim(&error)).await));
             }
         };
@@ -66,7 +82,7 @@ impl Session {
         let no_connection = || RestoreError::Lost(Loss("there is no connection".to_owned()));
         let server = match &self.backend {
             Some(backend) => match backend.prepared.get(&id) {
-                Some(known) => return Ok(*known),
+                Some(known) => return Ok(known.id),
                 None => backend.server,
             },
             None => return Err(no_connection()),
@@ -79,79 +95,104 @@ impl Session {
         else {
             return Err(no_connection());
         };
-        let limit = self.worker.settings.connect_timeout;
+        let limit = self.worker.connect_timeout();
         let way = restore::Schemas { prepared: &schema, current: &current };
-        let preparing = restore::prepare(backend, &prepared.sql, way, self.carried.deprecate_eof);
-        let ok = restore::within(limit, preparing).await?;
-        backend.prepared.insert(id, ok.id);
-        Ok(ok.id)
+        let preparing = restore::prepare(backend, &prepared.sql, way);
+        let known = Box::pin(restore::within(limit, preparing)).await?;
+        let server_id = known.id;
+        backend.prepared.insert(id, known);
+        Ok(server_id)
+    }
+
+    /// Takes note of what the client was given of the definitions that the server takes for known.
+    pub(super) fn note_definitions(&mut self, request: &Request, reply: &Reply) {
+        if reply.gave_definitions()
+            && let (Some(backend), Some(id)) = (&mut self.backend, request.prepared)
+            && let Some(known) = backend.prepared.get_mut(&id)
+        {
+            known.definitions = None;
+        }
+    }
+
+    /// Whether the server in hand has seen the types of a statement's parameters that are kept.
+    fn has_types(&self, id: u32) -> bool {
+        let known = self.backend.as_ref().and_then(|backend| backend.prepared.get(&id));
+        known.is_some_and(|known| known.has_types)
+    }
+
+    fn set_has_types(&mut self, id: u32, has_types: bool) {
+        let backend = self.backend.as_mut();
+        if let Some(known) = backend.and_then(|backend| backend.prepared.get_mut(&id)) {
+            known.has_types = has_types;
+        }
+    }
+
+    /// Takes note of the types in the present execution of a statement; yields what it says of types. A
+    /// packet that is cut short is the server's to refuse.
+    fn note_types(&mut self, id: u32) -> Types {
+        let attributes =
+            self.client.capabilities.contains(wire::capabilities::Capabilities::QUERY_ATTRIBUTES);
+        let Some(prepared) = self.carried.prepared.get(&id) else { return Types::None };
+        let parameters = prepared.parameters;
+        let types = execute_types(self.payload(), parameters, attributes).unwrap_or(Types::None);
+        if let Types::Sent { at, end, named } = types {
+            let sent = self.payload().get(at..end).unwrap_or_default();
+            let own = own_types(sent, parameters, named);
+            if let Some(prepared) = self.carried.prepared.get_mut(&id) {
+                prepared.types = own;
+            }
+            self.set_has_types(id, false);
+        }
+        types
     }
 
     /// Clients send the types of parameters with the first execution only. A server that has not
     /// seen that is given them.
     fn complete_types(&mut self, id: u32) {
-        let attributes =
-            self.client.capabilities.contains(wire::capabilities::Capabilities::QUERY_ATTRIBUTES);
-        let here = self.backend.as_ref().map(|backend| (backend.server, backend.id));
+        let types = self.note_types(id);
         let Some(prepared) = self.carried.prepared.get(&id) else { return };
-        // A packet that is cut short is the server's to refuse.
-        let Ok(types) = execute_types(self.payload(), prepared.parameters, attributes) else {
-            return;
-        };
-        let known = prepared.types_known_to == here;
         match types {
             Types::None => {}
-            Types::Sent { flag_at, end } => {
-                let sent = self.payload().get(flag_at..end).unwrap_or_default().to_vec();
-                if let Some(prepared) = self.carried.prepared.get_mut(&id) {
-                    prepared.types = sent;
-                    prepared.types_known_to = here;
-                }
-            }
-            Types::AsBefore { .. } if known || prepared.types.is_empty() => {}
-            Types::AsBefore { flag_at } => {
+            Types::Sent { .. } => self.set_has_types(id, true),
+            Types::AsBefore { .. } if self.has_types(id) => {}
+            // Of an attribute that comes without a type no server knows one.
+            Types::AsBefore { count, .. } if prepared.types.len() != 2 * count => {}
+            Types::AsBefore { flag_at, named, .. } => {
                 let types = prepared.types.clone();
-                self.insert_types(flag_at, &types);
-                if let Some(prepared) = self.carried.prepared.get_mut(&id) {
-                    prepared.types_known_to = here;
-                }
+                self.set_has_types(id, true);
+                self.replace_payload(|payload| with_types(payload, flag_at, &types, named));
             }
         }
     }
 
     /// The same for a bulk execution, which says with a flag whether types follow.
     fn complete_bulk_types(&mut self, id: u32) {
-        let here = self.backend.as_ref().map(|backend| (backend.server, backend.id));
         let Some(prepared) = self.carried.prepared.get(&id) else { return };
-        let Ok(types) = bulk_types(self.payload(), prepared.parameters) else { return };
-        match types {
-            BulkTypes::Sent { at, end } => {
-                let sent = self.payload().get(at..end).unwrap_or_default();
-                let types = [&[1], sent].concat();
-                if let Some(prepared) = self.carried.prepared.get_mut(&id) {
-                    prepared.types = types;
-                    prepared.types_known_to = here;
-                }
-            }
-            BulkTypes::AsBefore if prepared.types_known_to == here => {}
-            BulkTypes::AsBefore => {
-                let Some((_, types)) = prepared.types.split_first() else { return };
-                let types = types.to_vec();
-                self.replace_payload(|payload| with_bulk_types(payload, &types));
-                if let Some(prepared) = self.carried.prepared.get_mut(&id) {
-                    prepared.types_known_to = here;
-                }
-            }
+        let Ok(BulkTypes::AsBefore) = bulk_types(self.payload(), prepared.parameters) else {
+            return;
+        };
+        if !self.has_types(id) && !prepared.types.is_empty() {
+            let types = prepared.types.clone();
+            self.replace_payload(|payload| with_bulk_types(payload, &types));
         }
     }
 
-    /// Puts `types`, with the byte that says that they follow, in place of the byte at `flag_at` of
-    /// the payload that says that they do not.
-    fn insert_types(&mut self, flag_at: usize, types: &[u8]) {
-        self.replace_payload(|payload| {
-            let (before, after) = payload.split_at(flag_at.min(payload.len()));
-            [before, types, after.get(1..).unwrap_or_default()].concat()
-        });
+    /// Takes note of the types that a bulk execution brought. A server that does not take several
+    /// rows for a statement has not looked at them (seen on MariaDB 10.11).
+    pub(super) fn note_bulk_types(&mut self, id: u32, end: &ReplyEnd) {
+        let Some(prepared) = self.carried.prepared.get(&id) else { return };
+        let Ok(BulkTypes::Sent { at, end: behind }) =
+            bulk_types(self.payload(), prepared.parameters)
+        else {
+            return;
+        };
+        let types = self.payload().get(at..behind).unwrap_or_default().to_vec();
+        if let Some(prepared) = self.carried.prepared.get_mut(&id)
+            && end.error != Some(UNSUPPORTED)
+        {
+            prepared.types = types;
+            self.set_has_types(id, true);
+        }
     }
 
     /// Puts another payload in place of the present command's.
@@ -172,14 +213,15 @@ impl Session {
         let Some(backend) = &mut self.backend else { return Ok(()) };
         backend.read_at_least(HEADER_LEN + 1).await?;
         let len = Header::peek(&backend.buffer).map_or(0, |header| header.payload_len);
-        if backend.buffer.get(HEADER_LEN) != Some(&0) || len < PREPARE_OK_LEN {
+        if backend.buffer.get(HEADER_LEN) != Some(&0) || !is_prepare_ok(len) {
             return Ok(());
         }
         backend.read_at_least(HEADER_LEN + 9).await?;
         let payload = backend.buffer.get_mut(HEADER_LEN..).unwrap_or_default();
         let ok = PrepareOk::parse(payload).map_err(|error| Loss(error.to_string()))?;
         set_statement_id(payload, id);
-        backend.prepared.insert(id, ok.id);
+        let known = Known { id: ok.id, definitions: None, has_types: false };
+        backend.prepared.insert(id, known);
         let command = self.input.get(..self.command_len).unwrap_or_default();
         let sql = join_frames(command).get(1..).unwrap_or_default().to_vec();
         self.carried.add_prepared(sql, request.statement, ok.parameters);
@@ -223,8 +265,8 @@ impl Session {
         self.carried.prepared.remove(&id);
         self.settle_prepared_pins();
         let Some(backend) = &mut self.backend else { return Flow::On };
-        let Some(server_id) = backend.prepared.remove(&id) else { return Flow::On };
-        set_statement_id(self.input.get_mut(HEADER_LEN..).unwrap_or_default(), server_id);
+        let Some(known) = backend.prepared.remove(&id) else { return Flow::On };
+        set_statement_id(self.input.get_mut(HEADER_LEN..).unwrap_or_default(), known.id);
         let bytes = self.input.get(..self.command_len).unwrap_or_default();
         if let Err(loss) = backend.send(bytes, &mut 0).await {
             self.lose(&loss);
@@ -235,43 +277,18 @@ impl Session {
     /// A statement id that was never given out, or was closed: the server is asked all the same, so
     /// that what it remembers as the session's last error is that.
     pub(super) async fn pass_unknown_statement(&mut self, known: &'static Command) -> Flow {
-        let id = match statement_id(self.payload()) {
+        let given = match statement_id(self.payload()) {
             Ok(id) => id,
             Err(error) => {
                 self.tell(&refusal::malformed(&error.to_string())).await;
                 return Flow::End;
             }
         };
-        let theirs = self.backend.as_ref().map(|backend| &backend.prepared);
-        let unknown = unknown_id(id, |id| {
-            theirs.is_some_and(|prepared| prepared.values().any(|theirs| *theirs == id))
-        });
+        let unknown = match given {
+            NEVER_GIVEN..=NO_STATEMENT => given,
+            _ => NO_STATEMENT,
+        };
         set_statement_id(self.input.get_mut(HEADER_LEN..).unwrap_or_default(), unknown);
         self.pass(request(known, command_statement(Kind::Session, known.name), None)).await
-    }
-}
-
-/// The id that a client gave, or where that is one of the server's the next that is not. -1 means
-/// something to MariaDB.
-fn unknown_id(given: u32, is_known: impl Fn(u32) -> bool) -> u32 {
-    let given = if given == u32::MAX { LAST_ID } else { given };
-    (0..=given).rev().chain(given..=LAST_ID).find(|id| !is_known(*id)).unwrap_or(LAST_ID)
-}
-
-/// The largest id that is one.
-const LAST_ID: u32 = u32::MAX - 1;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_unknown_id_is_none_of_the_servers() {
-        let known = |id: u32| matches!(id, 0..=3 | 7 | LAST_ID);
-        for (given, expected) in
-            [(5, 5), (7, 6), (2, 4), (LAST_ID, LAST_ID - 1), (u32::MAX, LAST_ID - 1)]
-        {
-            assert_eq!(unknown_id(given, known), expected, "{given}");
-        }
     }
 }

@@ -4,9 +4,9 @@ use std::collections::HashMap;
 
 use policy::partition::Place;
 use sql::{Class, Dialect, Effects, Kind, Statement};
-use wire::capabilities::Capabilities;
 
 use super::note::SETTINGS;
+use super::settings::{Setting, Settings};
 
 /// The state of a session that failsoft keeps, so that any server can be given it.
 #[derive(Debug)]
@@ -15,13 +15,18 @@ pub(crate) struct Carried {
     pub(crate) schema: Vec<u8>,
     /// A server had that schema.
     pub(crate) schema_is_known: bool,
-    /// What the session set, in the order in which it has to be set again.
-    pub(crate) settings: Vec<Setting>,
+    /// A packet that failed, or could not be read to its end, may have chosen another schema.
+    pub(crate) schema_is_doubtful: bool,
+    /// What the session set.
+    pub(crate) settings: Settings,
+    /// The schema was chosen after all that was set and after a reset, which change what comes with
+    /// it.
+    pub(crate) schema_came_last: bool,
     /// Statements prepared through the binary protocol, by failsoft's id.
     pub(crate) prepared: HashMap<u32, Prepared>,
     /// `COM_RESET_CONNECTION` was sent: MySQL then has its own collation in place of the login's.
     pub(crate) was_reset: bool,
-    /// `COM_CHANGE_USER` was sent: MariaDB then has forgotten CLIENT_IGNORE_SPACE.
+    /// `COM_CHANGE_USER` was sent, which servers have to be told.
     pub(crate) user_was_changed: bool,
     /// `COM_SET_OPTION`, once the client sent it.
     pub(crate) multi_statements: Option<bool>,
@@ -29,21 +34,10 @@ pub(crate) struct Carried {
     pub(crate) latest: Option<u32>,
     /// The last id given out.
     last_prepared: u32,
-    /// CLIENT_DEPRECATE_EOF was agreed on.
-    pub(crate) deprecate_eof: bool,
+    /// How often something was set or prepared.
+    events: u64,
     /// The statements' character set has characters whose second byte looks like ASCII.
     pub(crate) unsafe_charset: bool,
-}
-
-/// A `SET` of the session's.
-#[derive(Debug)]
-pub(crate) struct Setting {
-    /// The statement.
-    pub(crate) sql: Vec<u8>,
-    /// What it sets.
-    names: Vec<String>,
-    /// It sets literals, which depend on nothing.
-    literal: bool,
 }
 
 /// A statement prepared through the binary protocol.
@@ -51,18 +45,19 @@ pub(crate) struct Setting {
 pub(crate) struct Prepared {
     /// Its text.
     pub(crate) sql: Vec<u8>,
+    /// Its place among all that was set and prepared.
+    pub(crate) at: u64,
     /// The current schema when it was prepared, which it keeps; empty for none.
     pub(crate) schema: Vec<u8>,
     /// What it does.
     pub(crate) statement: Statement,
-    /// The partition that it belongs to.
+    /// The partition that it belongs to, in the configuration of this number.
     pub(crate) place: Place,
+    pub(crate) generation: u64,
     /// The number of its parameters.
     pub(crate) parameters: u16,
-    /// The types that the client sent last, with the byte before them that says that they follow.
+    /// The types of its parameters that the client sent last, two bytes each.
     pub(crate) types: Vec<u8>,
-    /// The server connection that has seen those types, by the server's id of it.
-    pub(crate) types_known_to: Option<(usize, u32)>,
     /// Data for its parameters went to the server.
     pub(crate) has_long_data: bool,
     /// Data for its parameters could not be delivered: it must not be executed without.
@@ -70,13 +65,6 @@ pub(crate) struct Prepared {
     /// A cursor may be open for it.
     pub(crate) has_cursor: bool,
 }
-
-/// How many `SET`s are remembered. Pools set a dozen things over and over, with literals, of which
-/// the latest is kept.
-pub(crate) const MOST_SETTINGS: usize = 64;
-
-/// How many bytes of them.
-const MOST_SETTINGS_BYTES: usize = 64 * 1024;
 
 /// The character sets in which a backslash or a quote can be the second byte of a character, and
 /// their collations' ids.
@@ -89,35 +77,32 @@ const UNSAFE_CHARSETS: &[(&str, &[u16])] = &[
 ];
 
 impl Carried {
-    pub(crate) fn new(capabilities: Capabilities, collation: u16, schema: Vec<u8>) -> Self {
+    pub(crate) fn new(collation: u16, schema: Vec<u8>) -> Self {
         Self {
             schema,
             schema_is_known: false,
-            settings: Vec::new(),
+            schema_is_doubtful: false,
+            settings: Settings::default(),
+            schema_came_last: false,
             prepared: HashMap::new(),
             was_reset: false,
             multi_statements: None,
             latest: None,
             user_was_changed: false,
             last_prepared: 0,
-            deprecate_eof: capabilities.contains(Capabilities::DEPRECATE_EOF),
+            events: 0,
             unsafe_charset: is_unsafe(collation),
         }
     }
 
     /// As after `COM_CHANGE_USER`. Ids of statements are not given out again, so that one that is
     /// gone is not taken for another.
-    pub(crate) fn change_user(
-        &mut self,
-        capabilities: Capabilities,
-        collation: u16,
-        schema: Vec<u8>,
-    ) {
+    pub(crate) fn change_user(&mut self, collation: u16, schema: Vec<u8>) {
         *self = Self {
             user_was_changed: true,
             multi_statements: self.multi_statements,
             last_prepared: self.last_prepared,
-            ..Self::new(capabilities, collation, schema)
+            ..Self::new(collation, schema)
         };
     }
 
@@ -125,33 +110,53 @@ impl Carried {
     pub(crate) fn reset(&mut self, collation: u16) {
         self.unsafe_charset = is_unsafe(collation);
         self.settings.clear();
+        self.schema_came_last = false;
         self.prepared.clear();
         self.was_reset = true;
+    }
+
+    /// Takes note that the session chose a schema.
+    pub(crate) fn choose_schema(&mut self, schema: Vec<u8>) {
+        self.schema = schema;
+        self.schema_is_known = true;
+        self.schema_is_doubtful = false;
+        self.schema_came_last = true;
+    }
+
+    /// Whether a server that was given all else has to be told the schema once more.
+    pub(crate) fn has_to_choose_last(&self) -> bool {
+        self.schema_came_last && (self.was_reset || self.settings.depend_on_schemas())
+    }
+
+    /// Whether something was set that depends on there being no schema yet.
+    pub(crate) fn began_without_schema(&self) -> bool {
+        let mut schemas = self.settings.iter().filter_map(|setting| setting.schema.as_deref());
+        self.schema_is_known && schemas.next().is_some_and(<[u8]>::is_empty)
+    }
+
+    /// The statements that have to be prepared in their turn, as they came, and where among the
+    /// settings: those that were prepared when texts were read otherwise than they are now, and those
+    /// that set a variable, which MariaDB gives a type when they are prepared (seen on 10.11).
+    pub(crate) fn prepared_in_turn(&self) -> Vec<(u64, u32)> {
+        let last = self.settings.last_reading();
+        let in_turn = |prepared: &Prepared| {
+            prepared.at < last || prepared.statement.effects.intersects(SETTINGS)
+        };
+        let all = self.prepared.iter().filter(|(_, prepared)| in_turn(prepared));
+        let mut all: Vec<_> = all.map(|(id, prepared)| (prepared.at, *id)).collect();
+        all.sort_unstable();
+        all
     }
 
     /// Takes note of a `SET` that succeeded; false when there are too many to remember.
     pub(crate) fn set(&mut self, sql: &[u8], dialect: Dialect) -> bool {
         let assignments = sql::assignments(sql, dialect);
         self.note_charset(&assignments);
-        let names: Vec<String> = assignments.iter().map(|a| a.name.clone()).collect();
-        // A literal makes what was set before irrelevant, unless something between them depends on
-        // it (`SET @x = 1`, `SET @y = @x`, `SET @x = 2`): that needs it all in order.
-        let literal = !names.is_empty() && assignments.iter().all(|a| a.value_is_literal);
-        if literal {
-            let mut at = 0;
-            let last_relative = self.settings.iter().rposition(|old| !old.literal);
-            let free = last_relative.map_or(0, |last| last + 1);
-            self.settings.retain(|old| {
-                at += 1;
-                at <= free || !old.names.iter().all(|name| names.contains(name))
-            });
-        }
-        let bytes: usize = self.settings.iter().map(|setting| setting.sql.len()).sum();
-        if self.settings.len() >= MOST_SETTINGS || bytes + sql.len() > MOST_SETTINGS_BYTES {
-            return false;
-        }
-        self.settings.push(Setting { sql: sql.to_vec(), names, literal });
-        true
+        self.events += 1;
+        let setting = Setting::new(sql, &assignments, self.events, &self.schema);
+        self.schema_came_last &= setting.schema.is_none();
+        let prepared = &self.prepared;
+        self.settings.add(setting, &|| prepared.values().map(|prepared| prepared.at).collect())
     }
 
     fn note_charset(&mut self, assignments: &[sql::Assignment]) {
@@ -163,6 +168,7 @@ impl Carried {
                 continue;
             }
             self.unsafe_charset = match &assignment.value {
+                Some(value) if value.eq_ignore_ascii_case("default") => true,
                 Some(value) => UNSAFE_CHARSETS.iter().any(|(n, _)| value.eq_ignore_ascii_case(n)),
                 None => true,
             };
@@ -172,14 +178,16 @@ impl Carried {
     /// Remembers a statement that was prepared; yields failsoft's id of it.
     pub(crate) fn add_prepared(&mut self, sql: Vec<u8>, statement: Statement, n: u16) -> u32 {
         self.last_prepared = self.last_prepared.wrapping_add(1).max(1);
+        self.events += 1;
         let prepared = Prepared {
             sql,
+            at: self.events,
             schema: self.schema.clone(),
             statement,
             place: Place::Anywhere,
+            generation: 0,
             parameters: n,
             types: Vec::new(),
-            types_known_to: None,
             has_long_data: false,
             long_data_lost: false,
             has_cursor: false,
@@ -263,43 +271,7 @@ mod tests {
     use super::*;
 
     fn carried() -> Carried {
-        Carried::new(Capabilities::CARRIED, 45, Vec::new())
-    }
-
-    fn settings(statements: &[&str]) -> Vec<String> {
-        let mut carried = carried();
-        for sql in statements {
-            assert!(carried.set(sql.as_bytes(), Dialect::default()), "{sql}");
-        }
-        carried.settings.iter().map(|s| String::from_utf8(s.sql.clone()).unwrap()).collect()
-    }
-
-    #[test]
-    fn the_latest_literal_is_kept() {
-        let kept = settings(&["SET a = 1", "SET b = 2", "SET a = 3"]);
-        assert_eq!(kept, ["SET b = 2", "SET a = 3"]);
-    }
-
-    #[test]
-    fn what_depends_on_the_past_keeps_it() {
-        let relative = "SET sql_mode = CONCAT(@@sql_mode, ',ANSI')";
-        assert_eq!(settings(&["SET sql_mode = ''", relative]), ["SET sql_mode = ''", relative]);
-        assert_eq!(settings(&[relative, "SET sql_mode = ''"]), [relative, "SET sql_mode = ''"]);
-        let order = ["SET @x = 1", "SET @y = @x", "SET @x = 2"];
-        assert_eq!(settings(&order), order);
-        assert_eq!(
-            settings(&["SET @y = @x", "SET @x = 1", "SET @x = 2"]),
-            ["SET @y = @x", "SET @x = 2"]
-        );
-    }
-
-    #[test]
-    fn there_is_an_end_to_it() {
-        let mut carried = carried();
-        for n in 0..MOST_SETTINGS {
-            assert!(carried.set(format!("SET @v{n} = 1").as_bytes(), Dialect::default()));
-        }
-        assert!(!carried.set(b"SET @one_more = 1", Dialect::default()));
+        Carried::new(45, Vec::new())
     }
 
     #[test]
@@ -311,7 +283,7 @@ mod tests {
             carried.set(sql.as_bytes(), Dialect::default());
             assert_eq!(carried.unsafe_charset, expected, "{sql}");
         }
-        assert!(Carried::new(Capabilities::NONE, 28, Vec::new()).unsafe_charset);
+        assert!(Carried::new(28, Vec::new()).unsafe_charset);
     }
 
     #[test]

@@ -1,30 +1,26 @@
-//! Bringing one command to a server, and its reply back.
+//! Bringing one command to a server: which one, and what becomes of it where that cannot be used.
 
-use std::rc::Rc;
-use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use policy::partition::Place;
 use policy::route::{Access, Decision, Held, Refusal, Tried, route};
 use policy::session::Pins;
+use policy::topology::ServerId;
 use policy::view::{Partition, View};
-use sql::{Effects, Kind, Statement};
+use sql::{Kind, Statement};
 use telemetry::Target;
-use wire::command::{self, ReplyKind};
+use wire::command::ReplyKind;
 use wire::error::ClientError;
-use wire::reply::{ReplyEnd, ReplyTracker};
+use wire::reply::ReplyEnd;
 
-use super::lost::{ENDING, TRANSACTIONAL};
-use super::unavailable::{Unavailable, is_bad_schema};
+use super::hold::{Kept, Waited, waits_for};
+use super::unavailable::Unavailable;
 use super::{Flow, Session};
 use crate::Report;
-use crate::backend::connect::{self, Wanted};
-use crate::backend::restore::{RestoreError, restore, within};
+use crate::backend::restore::RestoreError;
 use crate::backend::verdict::{Verdict, verdict};
-use crate::backend::{Backend, ConnectError, Loss};
 use crate::clock::now;
 use crate::refusal;
-use crate::relay::{Ahead, Presence, RelayError, Reply, Turn, relay};
 
 /// A command that wants a server.
 #[derive(Clone, Copy, Debug)]
@@ -37,8 +33,9 @@ pub(crate) struct Request {
     pub(crate) statement: Statement,
     /// What it is routed as: a preparation does nothing, and goes where its statement will.
     pub(crate) route_as: Kind,
-    /// The partition that it belongs to.
+    /// The partition that it belongs to, in the configuration of this number.
     pub(crate) place: Place,
+    pub(crate) generation: u64,
     /// The prepared statement it is about, by failsoft's id.
     pub(crate) prepared: Option<u32>,
     /// It was sent to a server that was then lost.
@@ -68,19 +65,79 @@ pub(crate) enum Step {
 }
 
 /// The servers that failed a statement, and why.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Failed {
-    tried: Tried,
-    causes: Vec<(usize, String)>,
+    /// Since when they are tried.
+    since: Instant,
+    causes: Vec<(ServerId, String)>,
     /// What the first of them said that refused the client's own account.
     account: Option<ClientError>,
+    /// The statement waits for the master, or did.
+    held: Option<Kept>,
+    /// It was sent to a server that was then lost.
+    sent: bool,
+    /// How often a connection was lost with it.
+    falls: u32,
 }
 
 impl Failed {
-    fn add(&mut self, server: usize, cause: String) {
-        self.tried.add(server);
+    fn none(since: Instant) -> Self {
+        let (account, held) = (None, None);
+        Self { since, causes: Vec::new(), account, held, sent: false, falls: 0 }
+    }
+
+    /// All servers may be tried again.
+    fn forget(&mut self) {
+        *self = Self { held: self.held.take(), sent: self.sent, ..Self::none(now()) };
+    }
+
+    /// Whether nothing was tried in vain: the clock need not be looked at then.
+    fn is_none(&self) -> bool {
+        self.causes.is_empty() && self.falls == 0
+    }
+
+    /// A connection to a server was lost, and nothing came of the statement.
+    fn fell(&mut self, server: ServerId, sent: bool) {
+        self.sent |= sent;
+        // How long a server that hangs kept the statement is not held against the others. A
+        // statement is sent again once.
+        if sent {
+            self.since = now();
+        }
+        self.falls += 1;
+        // A server that takes connections and loses them again is left for another.
+        if self.falls > 1 {
+            self.add(server, "it lost the connection".to_owned());
+        }
+    }
+
+    fn add(&mut self, server: ServerId, cause: String) {
         self.causes.push((server, cause));
     }
+
+    /// Whether the master is all that failed: however long it took, another server gets its turn.
+    fn is_only(&self, view: &View, master: Option<usize>) -> bool {
+        let master = master.and_then(|at| view.servers.get(at)).map(|server| server.id);
+        !self.causes.is_empty() && self.causes.iter().all(|(server, _)| Some(*server) == master)
+    }
+
+    /// Those of them that the view has.
+    fn tried(&self, view: &View) -> Tried {
+        let mut tried = Tried::default();
+        for (server, _) in &self.causes {
+            if let Some(at) = view.position(*server) {
+                tried.add(at);
+            }
+        }
+        tried
+    }
+}
+
+/// A statement that goes nowhere at present, and where that was looked up.
+struct Refused<'a> {
+    refusal: Refusal,
+    view: &'a View,
+    partition: &'a Partition,
 }
 
 /// How long servers are tried for one statement before the client is told that none answers.
@@ -88,65 +145,119 @@ const PATIENCE: Duration = Duration::from_millis(1900);
 
 impl Session {
     /// Serves a command: picks the server, brings the session there, sends, and relays the reply.
-    pub(super) async fn serve(&mut self, request: Request) -> Served {
-        let start = now();
-        let patience = PATIENCE.max(self.worker.settings.connect_timeout * 2);
-        let mut failed = Failed::default();
-        let (mut attempts, mut retried) = (0, false);
+    pub(super) async fn serve(&mut self, mut request: Request) -> Served {
+        self.settle_doubt().await;
+        let mut failed = Failed::none(self.active);
         loop {
             if let Some(flow) = self.answer_for_what_is_gone(&request).await {
                 return Served::No(flow);
             }
             let view = self.worker.view();
-            if self.leave_stale_master(&view) {
+            if !self.follow(&view, &mut request) {
                 continue;
             }
-            let (at, partition) = match self.partition_or_tell(&request, &view).await {
+            let partition = match self.partition_or_tell(&request, &view).await {
                 Ok(found) => found,
                 Err(flow) => return Served::No(flow),
             };
-            let decision = match now() - start > patience {
-                true => Decision::Refuse(Refusal::NoServer),
-                false => self.route(request.route_as, partition, failed.tried),
-            };
-            let (server, access) = match decision {
+            let decision = self.decide(&request, &view, partition, &failed);
+            match self.wait_where_needed(&request, &decision, partition, &mut failed).await {
+                Waited::Again => continue,
+                Waited::Over => {}
+                Waited::Killed => {
+                    return Served::No(self.tell(&refusal::interrupted_itself()).await);
+                }
+            }
+            let (at, access) = match decision {
                 Decision::Forward { server, access, .. } => (server, access),
                 Decision::Refuse(refusal) => {
-                    // Servers that answer, and do not let the client in, are not lost.
-                    let flow = match failed.account.filter(|_| refusal.is_for_want_of_servers()) {
-                        Some(error) => self.tell_verbatim(&error).await,
-                        None => self.refuse(refusal, &view, partition, &failed.causes).await,
-                    };
-                    return Served::No(flow);
+                    let about = Refused { refusal, view: &view, partition };
+                    return Served::No(self.refuse(&about, failed).await);
                 }
             };
-            match self.acquire(server, access, partition.epoch).await {
-                Ok(()) => self.report_reached(server, access, partition),
-                Err(why) => match self.do_without(server, why, partition, &mut failed).await {
-                    Some(flow) => return Served::No(flow),
-                    None => continue,
-                },
+            let Some(server) = view.servers.get(at).map(|server| server.id) else { continue };
+            match self.reach((server, at), access, partition, &mut failed).await {
+                Ok(()) => {}
+                Err(None) => continue,
+                Err(Some(flow)) => return Served::No(flow),
             }
-            // While the connection was made the master may have become another.
-            if access == Access::Write && !self.is_still_master(server) {
+            // While the connection was made the master may have become another, or the schema's
+            // home.
+            let is_other = self.worker.generation() != view.generation;
+            if is_other || access == Access::Write && !self.is_still_master(server) {
                 continue;
             }
-            let request = Request { retried, ..request };
+            // What the server knew that was left for this one is lost by now.
+            if let Some(flow) = self.answer_for_memory(&request).await {
+                return Served::No(flow);
+            }
+            request.retried = failed.sent;
             match self.exchange(&request).await {
                 Step::Done(end) => {
-                    self.count(&request, server, at, partition);
+                    self.count(&request, at, partition);
                     return Served::Yes(end);
                 }
                 Step::Answered(flow) => return Served::No(flow),
-                Step::Again { sent } => {
-                    retried |= sent;
-                    attempts += 1;
-                    // A server that takes connections and loses them again is left for another.
-                    if attempts > 1 {
-                        failed.add(server, "it lost the connection".to_owned());
-                    }
-                }
+                Step::Again { sent } => failed.fell(server, sent),
             }
+        }
+    }
+
+    /// Where a statement goes, as far as there is time to bring it there.
+    fn decide(
+        &self,
+        request: &Request,
+        view: &View,
+        partition: &Partition,
+        failed: &Failed,
+    ) -> Decision {
+        let patience = PATIENCE.max(self.worker.connect_timeout() * 2);
+        let late = !failed.is_none()
+            && now() - failed.since > patience
+            && !failed.is_only(view, partition.master);
+        match self.route(request.route_as, view, partition, failed.tried(view)) {
+            Decision::Forward { .. } if late => Decision::Refuse(Refusal::NoServer),
+            decision => decision,
+        }
+    }
+
+    /// Lets a statement wait that goes nowhere at present, or where it had better not go.
+    async fn wait_where_needed(
+        &mut self,
+        request: &Request,
+        decision: &Decision,
+        partition: &Partition,
+        failed: &mut Failed,
+    ) -> Waited {
+        // Servers that answer, and do not let the client in, are not lost.
+        if matches!(decision, Decision::Refuse(_)) && failed.account.is_some() {
+            return Waited::Over;
+        }
+        let Some(refusal) = waits_for(decision, request, self) else { return Waited::Over };
+        // Apart, since it is seldom needed and would make every session's task larger.
+        let waited = Box::pin(self.hold(refusal, partition, &mut failed.held)).await;
+        if waited == Waited::Again {
+            failed.forget();
+        }
+        waited
+    }
+
+    /// Makes sure that the session holds a connection to a server, which everybody hears of; where
+    /// that fails, yields what the client was told unless another server is to be tried.
+    async fn reach(
+        &mut self,
+        (server, at): (ServerId, usize),
+        access: Access,
+        partition: &Partition,
+        failed: &mut Failed,
+    ) -> Result<(), Option<Flow>> {
+        match self.acquire(server, access, partition.epoch).await {
+            Ok(()) => {
+                self.report_reached(server, access, partition);
+                failed.held.iter_mut().for_each(Kept::is_over);
+                Ok(())
+            }
+            Err(why) => Err(self.do_without((server, at), why, partition, failed).await),
         }
     }
 
@@ -154,7 +265,7 @@ impl Session {
     /// where no other server is to be tried.
     async fn do_without(
         &mut self,
-        server: usize,
+        (server, at): (ServerId, usize),
         why: Unavailable,
         partition: &Partition,
         failed: &mut Failed,
@@ -163,54 +274,49 @@ impl Session {
             Unavailable::Verbatim(error) => return Some(self.tell_verbatim(&error).await),
             // The master knows who may do what; a replica may have let the account in before.
             Unavailable::Account(_, Some(said))
-                if !self.has_own_account(server) && partition.master == Some(server) =>
+                if !self.worker.has_own_account(server) && partition.master == Some(at) =>
             {
                 return Some(self.tell_verbatim(&said).await);
             }
-            Unavailable::Account(cause, said) if !self.has_own_account(server) => {
+            Unavailable::Account(cause, said) if !self.worker.has_own_account(server) => {
                 failed.add(server, cause);
                 failed.account = failed.account.take().or(said);
                 return None;
             }
             Unavailable::Account(cause, _) | Unavailable::Because(cause) => cause,
         };
-        self.report_unreachable(server, &cause, partition);
+        if partition.master == Some(at) {
+            self.report_unreachable(server, &cause, partition);
+        }
         failed.add(server, cause);
         None
     }
 
-    /// Serves a command that concerns the connection in hand, wherever that leads.
-    pub(super) async fn exchange_held(&mut self, request: Request) -> Served {
-        match self.exchange(&request).await {
-            Step::Done(end) => Served::Yes(end),
-            Step::Answered(flow) => Served::No(flow),
-            // The connection was lost, so there is nothing left that it could concern.
-            Step::Again { .. } => Served::No(match self.answer_for_loss(request.statement).await {
-                Some(flow) => flow,
-                None => self.tell_ok().await,
-            }),
-        }
-    }
-
     /// Serves a command that has no reply; whether it reached a server.
-    pub(super) async fn deliver_quietly(&mut self, request: Request) -> bool {
+    pub(super) async fn deliver_quietly(&mut self, mut request: Request) -> bool {
+        self.settle_doubt().await;
         if self.gone.is_some() {
             return false;
         }
         let view = self.worker.view();
-        if self.leave_stale_master(&view) && self.gone.is_some() {
+        let followed = self.follow(&view, &mut request);
+        if !followed && (self.gone.is_some() || !self.follow(&view, &mut request)) {
             return false;
         }
         let Ok(at) = self.partition(&request, &view) else { return false };
         let Some(partition) = view.partitions.get(at) else { return false };
-        let decision = self.route(request.route_as, partition, Tried::default());
+        let decision = self.route(request.route_as, &view, partition, Tried::default());
         let Decision::Forward { server, access, .. } = decision else { return false };
+        let Some(server) = view.servers.get(server).map(|server| server.id) else { return false };
         if self.acquire(server, access, partition.epoch).await.is_err() {
+            return false;
+        }
+        if self.worker.generation() != view.generation {
             return false;
         }
         // Known before it is sent: an error now would answer a command that has no answer.
         let Some(id) = request.prepared else { return false };
-        match self.prepare_here(id).await {
+        match Box::pin(self.prepare_here(id)).await {
             Ok(_) => matches!(self.exchange(&request).await, Step::Done(_)),
             // What comes of it late would be taken for the answer to another command.
             Err(RestoreError::Lost(loss)) => {
@@ -221,14 +327,22 @@ impl Session {
         }
     }
 
-    pub(super) fn route(&self, kind: Kind, partition: &Partition, tried: Tried) -> Decision {
-        let held = self.backend.as_ref().map(|backend| Held {
-            server: backend.server,
-            writes: backend.takes_writes(partition.epoch),
+    pub(super) fn route(
+        &self,
+        kind: Kind,
+        view: &View,
+        partition: &Partition,
+        tried: Tried,
+    ) -> Decision {
+        let held = self.backend.as_ref().and_then(|backend| {
+            let writes = backend.takes_writes(partition.epoch);
+            Some(Held { server: view.position(backend.server)?, writes })
         });
         let session = policy::route::Session {
             held,
             tied: self.is_tied(),
+            in_transaction: self.may_be_in_transaction(),
+            begins: self.begins(),
             spread: self.client.admission.id.into(),
             tried,
         };
@@ -243,38 +357,34 @@ impl Session {
         if login { Flow::End } else { flow }
     }
 
-    async fn refuse(
-        &mut self,
-        refusal: Refusal,
-        view: &View,
-        partition: &Partition,
-        causes: &[(usize, String)],
-    ) -> Flow {
-        let error = self.refusal(refusal, view, partition, causes);
+    async fn refuse(&mut self, about: &Refused<'_>, mut failed: Failed) -> Flow {
+        let account = failed.account.take().filter(|_| about.refusal.is_for_want_of_servers());
+        if let Some(error) = account {
+            return self.tell_verbatim(&error).await;
+        }
+        let error = self.refusal(about, &failed);
         let flow = self.tell(&error).await;
-        let stuck = refusal == Refusal::TiedToReplica && self.is_stuck();
+        let stuck = about.refusal == Refusal::TiedToReplica && self.is_stuck();
         if stuck { Flow::End } else { flow }
     }
 
-    fn refusal(
-        &self,
-        refusal: Refusal,
-        view: &View,
-        partition: &Partition,
-        causes: &[(usize, String)],
-    ) -> ClientError {
-        let metrics = &self.worker.metrics;
+    fn refusal(&self, about: &Refused<'_>, failed: &Failed) -> ClientError {
+        let Refused { refusal, view, partition } = *about;
+        let (metrics, causes) = (&self.worker.metrics, failed.causes.as_slice());
         match refusal {
             Refusal::ReadOnly(reason) => {
                 metrics.refused(reason.as_str());
-                let cause = causes.iter().find(|(at, _)| Some(*at) == partition.master);
+                let master = partition.master.and_then(|at| view.servers.get(at));
+                let is_master = |id: &ServerId| master.is_some_and(|master| master.id == *id);
+                let cause = causes.iter().find(|(server, _)| is_master(server));
                 let cause = cause.map(|(_, cause)| cause.as_str());
-                refusal::read_only(view, partition, reason, cause)
+                let waited = failed.held.is_some().then(|| now() - self.active);
+                refusal::read_only(view, partition, reason, cause, waited)
             }
             Refusal::TiedToReplica => {
                 metrics.refused("tied");
-                let server = self.backend.as_ref().map_or(0, |backend| backend.server);
-                let name = view.servers.get(server).map_or("", |server| server.name.as_str());
+                let server = self.backend.as_ref().and_then(|backend| view.server(backend.server));
+                let name = server.map_or("", |server| server.name.as_str());
                 match self.pins {
                     pins if self.is_stuck() => refusal::stuck_on_replica(name, &pins.words()),
                     Pins::NONE => refusal::tied_to_replica(name, "its open transaction"),
@@ -289,200 +399,32 @@ impl Session {
     }
 
     /// The brief degradation before the checks have noticed is shown to everybody.
-    fn report_unreachable(&self, server: usize, cause: &str, partition: &Partition) {
-        if partition.mode.is_read_write() && partition.master == Some(server) {
-            self.worker.report(Report::Unreachable { server, cause: cause.to_owned() });
+    fn report_unreachable(&self, master: ServerId, cause: &str, partition: &Partition) {
+        if partition.mode.is_read_write() {
+            self.worker.report(Report::Unreachable { server: master, cause: cause.to_owned() });
         }
     }
 
-    /// Whether all sessions log in to the server with one account, which is not their own.
-    fn has_own_account(&self, server: usize) -> bool {
-        self.worker.settings.servers.get(server).is_some_and(|server| server.account.is_some())
-    }
-
-    fn report_reached(&self, server: usize, access: Access, partition: &Partition) {
+    fn report_reached(&self, server: ServerId, access: Access, partition: &Partition) {
         if access == Access::Write && !partition.mode.is_read_write() {
             self.worker.report(Report::Reached { server });
         }
     }
 
-    /// Whether a statement is worth going on with once its client has left. Clients send a write and
-    /// leave, and a server by itself comes to its end; but what can leave nothing behind only holds
-    /// up others.
-    fn presence(&self, request: &Request) -> Presence {
-        let statement = request.statement;
-        let class = statement.class;
-        let plain = class.kind != Kind::Write || TRANSACTIONAL.contains(&class.because);
-        let undone = self.in_transaction()
-            && plain
-            && !statement.effects.intersects(ENDING.union(Effects::UNKNOWN_FUNCTION))
-            && class.kind != Kind::Commit;
-        let reads = matches!(statement.class.kind, Kind::Read | Kind::OwnRead | Kind::LockingRead)
-            && !statement.effects.intersects(Effects::UNKNOWN_FUNCTION.union(Effects::SEVERAL));
-        if undone || reads { Presence::Needed } else { Presence::Optional }
-    }
-
     /// Whether nothing that the session can be expected to do sets it free from its server.
     fn is_stuck(&self) -> bool {
-        let passing =
-            Pins::TABLE_LOCKS.with(Pins::CURSOR).with(Pins::LONG_DATA).with(Pins::NEXT_TRANSACTION);
+        let passing = Pins::TABLE_LOCKS
+            .with(Pins::CURSOR)
+            .with(Pins::LONG_DATA)
+            .with(Pins::NEXT_TRANSACTION)
+            .with(Pins::DOUBT);
         !self.in_transaction() && !self.pins.without(passing).is_empty()
     }
 
-    /// Makes sure that the session holds a connection to the server that is good for this.
-    async fn acquire(
-        &mut self,
-        server: usize,
-        access: Access,
-        epoch: u64,
-    ) -> Result<(), Unavailable> {
-        if let Some(backend) = &self.backend {
-            let fits = match access {
-                Access::Held => true,
-                Access::Write => backend.takes_writes(epoch),
-                Access::Read => backend.epoch.is_none(),
-            };
-            if backend.server == server && fits {
-                return Ok(());
-            }
-        }
-        let epoch = (access == Access::Write).then_some(epoch);
-        let mut backend = self.open(server, epoch).await?;
-        let limit = self.worker.settings.connect_timeout;
-        within(limit, restore(&mut backend, &self.carried, access)).await?;
-        backend.held_by(self.client.admission.id);
-        let has_schema = self.schema_on(server).len() == self.carried.schema.len();
-        self.carried.schema_is_known |= has_schema;
-        if self.carried.settings.is_empty() {
-            self.set_status(backend.status);
-        }
-        if let Some(old) = self.backend.replace(backend) {
-            let from = self.server_name(old.server);
-            self.memory.lose(&from, "the session moved to another server");
-            old.close();
-        }
-        Ok(())
-    }
-
-    async fn open(&self, server: usize, epoch: Option<u64>) -> Result<Backend, Rc<ConnectError>> {
-        let mut wanted = Wanted {
-            server,
-            epoch,
-            account: &self.client.account,
-            capabilities: self.client.capabilities.and(wire::capabilities::Capabilities::CARRIED),
-            collation: self.client.collation,
-            schema: self.schema_on(server),
-            user_was_changed: self.carried.user_was_changed,
-            attributes: &self.client.attributes,
-            ends: self.client.ends,
-        };
-        let opened = connect::open(&self.worker, wanted).await;
-        match &opened {
-            // It was there once: it was dropped, or this server has not got it yet. As on a server
-            // whose current schema is dropped, the session goes on without one.
-            Err(error) if self.carried.schema_is_known && is_bad_schema(error) => {
-                wanted.schema = b"";
-                connect::open(&self.worker, wanted).await
-            }
-            _ => opened,
-        }
-    }
-
-    /// Sends the command over the connection in hand and relays the reply.
-    async fn exchange(&mut self, request: &Request) -> Step {
-        if let Some(loss) = self.lost_meanwhile().await {
-            self.lose(&loss);
-            return Step::Again { sent: false };
-        }
-        if let Err(step) = self.ready_prepared(request).await {
-            return step;
-        }
-        let mut reply = Reply {
-            tracker: ReplyTracker::new(request.reply, self.carried.deprecate_eof),
-            sent: 0,
-            first_byte: None,
-            read_only: false,
-            after_file: false,
-            broken: false,
-            presence: self.presence(request),
-        };
-        let Some(backend) = &mut self.backend else { return Step::Again { sent: false } };
-        let bytes = self.input.get(..self.command_len).unwrap_or_default();
-        let mut sent = 0;
-        if let Err(loss) = backend.send(bytes, &mut sent).await
-            && sent == 0
-        {
-            self.lose(&loss);
-            return Step::Again { sent: false };
-        }
-        // A server that gives up on a command in the middle says why before it hangs up, so its
-        // reply is looked for even where the command did not leave in full.
-        if request.reply == ReplyKind::Nothing {
-            return Step::Done(ReplyEnd::default());
-        }
-        match self.relay_reply(request, &mut reply).await {
-            Ok(end) => {
-                self.answered = reply.first_byte;
-                self.worker.metrics.bytes(self.command_len, reply.sent);
-                self.note_read_only(request.statement, &reply);
-                Step::Done(end)
-            }
-            Err(RelayError::Client) => Step::Answered(Flow::End),
-            Err(RelayError::ClientLeft) => {
-                self.kill_what_runs().await;
-                Step::Answered(Flow::End)
-            }
-            Err(RelayError::Server(loss)) => self.lost_in_flight(request, &reply, &loss).await,
-        }
-    }
-
-    async fn relay_reply(
-        &mut self,
-        request: &Request,
-        reply: &mut Reply,
-    ) -> Result<ReplyEnd, RelayError> {
-        if request.code == command::STMT_PREPARE {
-            self.take_prepared(request).await?;
-        }
-        loop {
-            let Some(backend) = &mut self.backend else {
-                return Err(Loss("there is no connection".to_owned()).into());
-            };
-            let ahead = Ahead { input: &mut self.input, command_len: self.command_len };
-            match relay(backend, &mut self.client.stream, ahead, reply).await? {
-                Turn::Reply(end) => return Ok(end),
-                Turn::File => {
-                    let sent = self.send_file().await;
-                    reply.after_file = true;
-                    sent?;
-                }
-            }
-        }
-    }
-
-    /// Whether the server hung up since the last command. Costs no system call where it did not.
-    async fn lost_meanwhile(&mut self) -> Option<Loss> {
-        let backend = self.backend.as_mut()?;
-        std::future::poll_fn(|cx| match backend.poll_lost(cx) {
-            Poll::Ready(loss) => Poll::Ready(Some(loss)),
-            Poll::Pending => Poll::Ready(None),
-        })
-        .await
-    }
-
-    /// The master itself refused a write because it is read-only: everybody has to know at once.
-    fn note_read_only(&self, statement: Statement, reply: &Reply) {
-        let Some(backend) = &self.backend else { return };
-        let writes = matches!(statement.class.kind, Kind::Write | Kind::LockingRead | Kind::Commit);
-        if reply.read_only && writes && backend.epoch.is_some() {
-            self.worker.report(Report::RefusedWrite { server: backend.server });
-        }
-    }
-
-    fn count(&self, request: &Request, server: usize, at: usize, partition: &Partition) {
+    fn count(&self, request: &Request, server: usize, partition: &Partition) {
         let target =
             if partition.master == Some(server) { Target::Master } else { Target::Replica };
         let took = self.answered.unwrap_or(self.active) - self.active;
-        self.worker.metrics.statement(at, request.statement.class.kind, target, took);
+        self.worker.metrics.statement(&partition.name, request.statement.class.kind, target, took);
     }
 }

@@ -7,6 +7,7 @@ use tokio::net::{TcpListener, TcpStream, UnixStream};
 use wire::auth::switch_request;
 
 use super::*;
+use crate::settings::Password;
 
 const NONCE: [u8; 20] = *b"abcdefghijklmnopqrst";
 const OK: &[u8] = &[0, 0, 0, 2, 0, 0, 0];
@@ -63,7 +64,7 @@ async fn log_in(
     verified: bool,
     turns: Vec<Turn>,
 ) -> Result<u16, ConnectError> {
-    let account = Account { name: "app".to_owned(), password: password.to_owned() };
+    let account = Account { name: "app".to_owned(), password: Password::new(password.to_owned()) };
     let nonce = Nonce([b'x'; 20]);
     let plugin = Some(Plugin::NativePassword);
     let played = tokio::spawn(play(server, turns));
@@ -161,10 +162,25 @@ async fn a_login_without_end_is_given_up() {
     let round = || [ask(Plugin::Ed25519), Turn::Hear(Plugin::Ed25519.answer(b"secret", &NONCE))];
     let turns: Vec<_> = (0..8).flat_map(|_| round()).collect();
     // Without a nonce of the right length, the one before is signed.
-    let account = Account { name: "app".to_owned(), password: "secret".to_owned() };
+    let account = Account { name: "app".to_owned(), password: Password::new("secret".to_owned()) };
     let (mut client, server) = privately();
     let played = tokio::spawn(play(server, turns));
     let ended = finish_login(&mut client, Nonce(NONCE), &account, None, false).await;
     assert!(ended.unwrap_err().to_string().contains("no end"));
     played.await.unwrap();
+}
+
+#[test]
+fn resets_lead_back_to_the_login_on_newer_mariadb() {
+    for (version, expected) in [
+        ("10.11.19-MariaDB-0+deb12u1-log", true),
+        ("5.5.5-10.4.1-MariaDB", true),
+        ("5.5.5-10.3.39-MariaDB", false),
+        ("11.4.2-MariaDB", true),
+        ("9.7.4-2", false),
+        ("8.0.36", false),
+        ("MariaDB", false),
+    ] {
+        assert_eq!(resets_to_login(version), expected, "{version}");
+    }
 }
