@@ -22,4 +22,5 @@ fuzz_target!(|input: (u8, &[u8])| {
     sql::kill_target(text, dialect);
     sql::mentions_user_variable(text, dialect);
     sql::touched(text, dialect, |_| ());
+    assert!(sql::digest(text, dialect, 100).len() < 104);
 });
