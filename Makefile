@@ -9,6 +9,7 @@ export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin:/usr/sbin:/sbin
 
 CARGO ?= cargo
 export CARGO_TERM_COLOR ?= auto
+export CARGO
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 FAILSOFT := $(TARGET)/debug/failsoft
 
@@ -44,7 +45,7 @@ audit: ## known vulnerabilities in what is built in, by RustSec's database; ADVI
 
 # The tests run the executable, so it is built first.
 unit: build ## tests of the workspace, end to end against real servers included
-	$(CARGO) test --workspace
+	scripts/unit.sh
 
 suite-test: build ## every one of MariaDB's own tests through failsoft, and what they send; takes an hour
 	@scripts/setup.sh drivers

@@ -113,7 +113,7 @@ pub async fn behind_a_link_with(flavor: Flavor, yaml: &str) -> (Stack, FaultProx
 /// Resets every connection over the link, and waits until that is done.
 pub async fn cut(link: &FaultProxy) {
     link.reset_all();
-    wait_until(PATIENCE, "no connection", || async { link.open() == 0 }).await;
+    wait_until(PATIENCE, "no connection", || async { link.is_idle() }).await;
 }
 
 /// Gives failsoft another file and has it read, by its API; what it answers. It is in force then.

@@ -245,6 +245,12 @@ async fn what_is_kept_has_an_end() {
         let mut root = stack.root(stack.pair.master.port()).await;
         let told = outcome(&mut root, &format!("KILL {first}")).await;
         assert!(told == "ok" || is_error(&told, 1094, "HY000"), "{flavor}: {told}");
+        let there =
+            format!("SELECT COUNT(*) FROM information_schema.processlist WHERE id = {first}");
+        wait_until(PATIENCE, "no connection that was killed", || async {
+            query_one::<i64>(&mut stack.root(stack.pair.master.port()).await, &there).await == 0
+        })
+        .await;
         let mut session = stack.session().await;
         assert_eq!(outcome(&mut session, "INSERT INTO t VALUES (3, 'x')").await, "ok", "{flavor}");
         assert_ne!(number(&mut session).await, first, "{flavor}");

@@ -70,6 +70,26 @@ impl Lease {
     }
 }
 
+/// Whether anybody on this machine takes itself for connected to this port.
+///
+/// The end of a process or of a connection is known to the peer only when the kernel has delivered it,
+/// which on a busy machine may be after the caller's next packet to that peer.
+#[must_use]
+pub fn is_connected_to(port: u16) -> bool {
+    let tables = ["/proc/net/tcp", "/proc/net/tcp6"];
+    tables.iter().any(|table| fs::read_to_string(table).is_ok_and(|text| has_peer(&text, port)))
+}
+
+/// Whether a table of the kernel's has an established connection to a port
+/// (proc_pid_net(5): the third field is the remote address, the fourth the state).
+fn has_peer(table: &str, port: u16) -> bool {
+    let port = format!(":{port:04X}");
+    table.lines().any(|line| {
+        let mut fields = line.split_whitespace().skip(2);
+        fields.next().is_some_and(|remote| remote.ends_with(&port)) && fields.next() == Some("01")
+    })
+}
+
 /// The folder of the locks, which every user of the machine may add to.
 fn lock_folder() -> Result<PathBuf, SandboxError> {
     let folder = env::temp_dir().join("failsoft-ports");
@@ -159,6 +179,20 @@ mod tests {
             Lease::exactly(port).is_ok()
         });
         assert!(free, "port {port} is kept");
+    }
+
+    #[test]
+    fn a_peer_is_connected_until_it_knows_of_the_end() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        assert!(!is_connected_to(port));
+        let client = std::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+        let (server, _) = listener.accept().unwrap();
+        assert!(is_connected_to(port));
+        drop(server);
+        while is_connected_to(port) {}
+        // The client need not have closed its end.
+        drop(client);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use tokio::time::Instant;
 
 use crate::account::{self, Account};
-use crate::ports::Lease;
+use crate::ports::{self, Lease};
 use crate::process::Process;
 use crate::{Flavor, Program, ROOT, SandboxError, settings, template};
 
@@ -24,6 +24,8 @@ const LOGIN_LIMIT: Duration = Duration::from_secs(5);
 const LOGIN_PAUSE: Duration = Duration::from_millis(20);
 /// How long a clean end may take before the server is killed.
 const STOP_LIMIT: Duration = Duration::from_secs(30);
+/// How long the kernel may take to tell the peers of a server that was killed.
+const TOLD_LIMIT: Duration = Duration::from_secs(5);
 
 /// What is special about one server.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -182,12 +184,18 @@ impl Server {
         }
     }
 
-    /// Ends it at once (SIGKILL), as a crash would; the port and the data stay.
+    /// Ends it at once (SIGKILL), as a crash would; the port and the data stay. Comes back when the
+    /// kernel has told who was connected to it.
     ///
     /// # Errors
     /// The operating system refused the signal.
     pub fn kill(&mut self) -> Result<(), SandboxError> {
-        self.process.kill().map_err(SandboxError::io("kill the server"))
+        self.process.kill().map_err(SandboxError::io("kill the server"))?;
+        let deadline = Instant::now() + TOLD_LIMIT;
+        while ports::is_connected_to(self.port()) && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
     }
 
     /// Freezes it (SIGSTOP): the kernel goes on accepting connections, and nothing is answered. Comes

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use sandbox::ports::Lease;
+use sandbox::ports::{self, Lease};
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{ReadHalf, WriteHalf};
@@ -231,6 +231,12 @@ impl FaultProxy {
     #[must_use]
     pub fn open(&self) -> u64 {
         self.shared.open.load(Ordering::Relaxed)
+    }
+
+    /// Whether no connection is relayed, and those who had one have been told.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.open() == 0 && !ports::is_connected_to(self.port())
     }
 
     /// How many bytes went through in one direction.

@@ -116,7 +116,7 @@ async fn cut(link: Option<&FaultProxy>) {
             link.reset_all();
             last = Some(Instant::now());
         }
-        async { link.open() == 0 }
+        async { link.is_idle() }
     })
     .await;
 }
