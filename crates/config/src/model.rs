@@ -161,6 +161,10 @@ pub struct Pool {
     pub mode: PoolMode,
     /// The most to one server that belong to no session.
     pub idle: usize,
+    /// The most to one server that sessions share between their transactions.
+    pub size: usize,
+    /// How long a session waits for one of them.
+    pub wait: Duration,
     /// How long one is kept that nobody takes.
     pub idle_time: Duration,
     /// How old one may become.
@@ -303,6 +307,8 @@ words! {
         Off = "off",
         /// When their session ends.
         Session = "session",
+        /// Whenever their session has nothing on them: between its transactions.
+        Transaction = "transaction",
     }
 }
 

@@ -152,20 +152,36 @@ fn pool(
     let section = &reader.section(root, "pool");
     let mode = reader.read_or_default(section, "mode", word);
     let idle = reader.read_or_default(section, "idle", whole::<usize>);
+    let size = reader.read_or_default(section, "size", whole::<usize>);
+    let wait = reader.read_or_default(section, "wait", duration);
     let idle_time = reader.read_or_default(section, "idle_time", duration);
     let lifetime = reader.read_or_default(section, "lifetime", duration);
     // What is kept counts as well, and sessions would find no room beside it.
-    if let (Some(PoolMode::Session), Some(idle), Some(limits)) = (mode, idle, limits)
-        && (1..=idle.max(threads)).contains(&limits.server_connections)
+    let (key, kept, is_all) = match mode {
+        Some(PoolMode::Transaction) => ("size", size, true),
+        _ => ("idle", idle, false),
+    };
+    if let (Some(mode), Some(kept), Some(limits)) = (mode, kept, limits)
+        && mode != PoolMode::Off
+        && (1..=kept.max(threads)).contains(&limits.server_connections)
+        && !(is_all && kept.max(threads) == limits.server_connections)
     {
         let most = limits.server_connections;
-        let each = if threads > idle { format!(" for {threads} threads") } else { String::new() };
+        let each = if threads > kept { format!(" for {threads} threads") } else { String::new() };
+        let bound = if is_all { "at most" } else { "less than" };
         let message = format!(
-            "found {idle}{each}, expected less than limits.server_connections, which is {most}"
+            "found {kept}{each}, expected {bound} limits.server_connections, which is {most}"
         );
-        reader.reject(section.at("idle"), message);
+        reader.reject(section.at(key), message);
     }
-    Some(Pool { mode: mode?, idle: idle?, idle_time: idle_time?, lifetime: lifetime? })
+    Some(Pool {
+        mode: mode?,
+        idle: idle?,
+        size: size?,
+        wait: wait?,
+        idle_time: idle_time?,
+        lifetime: lifetime?,
+    })
 }
 
 fn limits(reader: &mut Reader<'_>, root: &Section<'_>) -> Option<Limits> {

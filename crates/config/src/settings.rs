@@ -344,15 +344,27 @@ pub const SETTINGS: &[Setting] = &[
     ),
     row(
         "pool.mode",
-        Kind::Word(&["off", "session"]),
+        Kind::Word(&["off", "session", "transaction"]),
         "off",
-        "Whether connections to servers are kept for sessions to come when a session ends.",
+        "When a session's connection to a server is given to others: never, when the session ends, or whenever it is in no transaction and has nothing else there.",
     ),
     row(
         "pool.idle",
         Kind::Whole(1, 100_000),
         "64",
         "The most connections to one server that are kept and belong to no session.",
+    ),
+    row(
+        "pool.size",
+        Kind::Whole(1, 100_000),
+        "64",
+        "In mode `transaction`: the most connections to one server that sessions share.",
+    ),
+    row(
+        "pool.wait",
+        Kind::Time(10, HOUR),
+        "5s",
+        "In mode `transaction`: how long a statement waits for one of them before it is refused with 1040.",
     ),
     row(
         "pool.idle_time",

@@ -157,6 +157,8 @@ fn pool(pool: Pool) -> Part<'static> {
     Part::Map(vec![
         ("mode", plain(pool.mode)),
         ("idle", plain(pool.idle)),
+        ("size", plain(pool.size)),
+        ("wait", time(pool.wait)),
         ("idle_time", time(pool.idle_time)),
         ("lifetime", time(pool.lifetime)),
     ])

@@ -119,11 +119,7 @@ pub(crate) fn serving(config: &Config, generation: u64) -> data::Settings {
         proxies: config.proxies.clone(),
         connect_timeout: config.connect_timeout,
         hold_writes: config.hold_writes,
-        pool: (config.pool.mode == config::PoolMode::Session).then(|| data::PoolSettings {
-            idle: (config.pool.idle / config.threads).max(1),
-            idle_time: config.pool.idle_time,
-            lifetime: config.pool.lifetime,
-        }),
+        pool: pool(config),
         limits: data::Limits {
             connections: config.limits.connections,
             connections_by_files: limits::connections_that_fit(),
@@ -148,6 +144,23 @@ pub(crate) fn serving(config: &Config, generation: u64) -> data::Settings {
         },
         drain_timeout: config.drain_timeout,
     }
+}
+
+/// Each thread has its share, and one connection at least.
+fn pool(config: &Config) -> Option<data::PoolSettings> {
+    let config::Pool { mode, idle, size, wait, idle_time, lifetime } = config.pool;
+    let share = |all: usize| (all / config.threads).max(1);
+    let shared = data::Sharing { size: share(size), wait };
+    Some(data::PoolSettings {
+        shared: match mode {
+            config::PoolMode::Off => return None,
+            config::PoolMode::Session => None,
+            config::PoolMode::Transaction => Some(shared),
+        },
+        idle: share(idle),
+        idle_time,
+        lifetime,
+    })
 }
 
 fn listen(address: &config::Listen) -> data::Listen {

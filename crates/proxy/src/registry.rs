@@ -167,6 +167,11 @@ impl Registry {
         }
     }
 
+    /// Whether somebody is killing what this session runs.
+    pub(crate) fn is_condemned(&self, session: u32) -> bool {
+        self.entries().get(&session).is_some_and(|entry| entry.leash.is_condemned())
+    }
+
     /// Whether there is a session with this id of failsoft's.
     pub(crate) fn has(&self, id: u32) -> bool {
         self.entries().contains_key(&id)

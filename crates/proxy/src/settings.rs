@@ -87,12 +87,23 @@ impl fmt::Debug for Account {
 /// How connections to servers are kept.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct PoolSettings {
+    /// Sessions share connections between their transactions.
+    pub shared: Option<Sharing>,
     /// How many that belong to no session each core keeps to one server.
     pub idle: usize,
     /// How long one is kept that nobody takes.
     pub idle_time: Duration,
     /// How old one may become.
     pub lifetime: Duration,
+}
+
+/// How connections are shared.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Sharing {
+    /// How many of them the sessions of each core have to one server.
+    pub size: usize,
+    /// How long a session waits for one.
+    pub wait: Duration,
 }
 
 /// The limits.

@@ -19,13 +19,15 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Report;
 use crate::backend::gate::Gate;
+use crate::backend::insert_ids::InsertIds;
 use crate::backend::pool::Pool;
+use crate::backend::turns::Turns;
 use crate::backend::tether::{Fence, Tether};
 use crate::budget::Budget;
 use crate::buffers::Buffers;
 use crate::password::LoginKey;
 use crate::registry::{Connection, Leash, Registry};
-use crate::settings::{Account, Limits, PoolSettings, ServerSettings, ServerTls};
+use crate::settings::{Account, Limits, PoolSettings, ServerSettings, ServerTls, Sharing};
 use crate::setup::Setup;
 
 /// What all cores share; touched when sessions and backends come and go, not by statements.
@@ -198,6 +200,7 @@ struct Served {
     /// The epoch in which it is the master.
     epoch: Option<u64>,
     gate: Rc<Gate>,
+    turns: Rc<Turns>,
     open: Arc<AtomicUsize>,
     /// Falls when the server is given up at once.
     outer: Fence,
@@ -212,8 +215,8 @@ impl Served {
         let Server { id, incarnation, enabled, .. } = *server;
         let outer = Fence::default();
         let (reads, writes) = (outer.inner(), outer.inner());
-        let (epoch, gate) = (None, Rc::default());
-        Self { id, terms, incarnation, enabled, epoch, gate, open, outer, reads, writes }
+        let (epoch, gate, turns) = (None, Rc::default(), Rc::default());
+        Self { id, terms, incarnation, enabled, epoch, gate, turns, open, outer, reads, writes }
     }
 
     /// Brings down the fences of what this view of the server gives up. Yields the outer one of
@@ -317,8 +320,10 @@ pub(crate) struct Worker {
     setup: RefCell<Rc<Setup>>,
     view: RefCell<Rc<View>>,
     changed: Notify,
-    /// Connections that belong to no session.
+    /// Connections that are in no session's hand.
     pub(crate) pool: Pool,
+    /// What sessions left behind on connections that others have taken.
+    pub(crate) insert_ids: InsertIds,
     /// Buffers that no session uses.
     pub(crate) buffers: Buffers,
     /// Clients that were not let in and have not hung up yet.
@@ -347,6 +352,7 @@ impl Worker {
             view: RefCell::default(),
             changed: Notify::new(),
             pool: Pool::default(),
+            insert_ids: InsertIds::default(),
             buffers: Buffers::default(),
             lingering: Cell::new(0),
             servers: RefCell::default(),
@@ -433,6 +439,18 @@ impl Worker {
     /// How connections are kept; none where they are not.
     pub(crate) fn pool_settings(&self) -> Option<PoolSettings> {
         self.setup.borrow().settings.pool
+    }
+
+    /// How connections are shared between sessions; none where they are not.
+    pub(crate) fn sharing(&self) -> Option<Sharing> {
+        self.pool_settings()?.shared
+    }
+
+    /// Whose turn it is at a server's connections; none when the configuration no longer has it.
+    pub(crate) fn turns(&self, server: ServerId) -> Option<Rc<Turns>> {
+        let servers = self.servers.borrow();
+        let served = servers.iter().find(|served| served.id == server)?;
+        Some(Rc::clone(&served.turns))
     }
 
     /// Ends with the next view, as of this call.

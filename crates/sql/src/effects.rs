@@ -69,6 +69,8 @@ effects! {
     SEVERAL = 22;
     /// The server will ask the client for a file: `LOAD DATA LOCAL`.
     LOCAL_INFILE = 23;
+    /// Asks for the id of its connection, which the session may name to others: `CONNECTION_ID()`.
+    CONNECTION_ID = 24;
 }
 
 impl Effects {

@@ -209,7 +209,12 @@ impl Scan {
         match call {
             Call::Pure => {}
             Call::Keyword if !is_quoted => {}
-            Call::Varies => self.found.varies = true,
+            Call::Varies => {
+                self.found.varies = true;
+                if *name == "CONNECTION_ID" {
+                    self.found.effects |= Effects::CONNECTION_ID;
+                }
+            }
             Call::Glued if is_glued && !is_quoted => {}
             Call::GluedVaries if is_glued && !is_quoted => self.found.varies = true,
             Call::Keyword | Call::Glued | Call::GluedVaries => self.pending = Pending::Call,
@@ -232,6 +237,9 @@ impl Scan {
             self.found.varies = true;
         }
         self.found.varies |= name.eq_ignore_ascii_case(b"timestamp");
+        if name.eq_ignore_ascii_case(b"pseudo_thread_id") {
+            self.found.effects |= Effects::CONNECTION_ID;
+        }
     }
 }
 

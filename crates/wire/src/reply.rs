@@ -35,6 +35,8 @@ pub struct ReplyEnd {
     pub error: Option<u16>,
     /// An OK packet of the reply carried an insert id.
     pub insert_id: bool,
+    /// The server warned of something in the last of the reply's results.
+    pub warned: bool,
 }
 
 /// What [`ReplyTracker::feed`] learned from the bytes it was shown.
@@ -105,6 +107,7 @@ pub struct ReplyTracker {
     agreed: Capabilities,
     state: State,
     insert_id: bool,
+    warned: bool,
     /// The rows under way are OUT parameters.
     out_parameters: bool,
     started: bool,
@@ -146,6 +149,7 @@ impl ReplyTracker {
             agreed,
             state,
             insert_id,
+            warned: false,
             out_parameters,
             started,
             cursor,
@@ -381,7 +385,8 @@ impl ReplyTracker {
     }
 
     fn done(&self, status: Option<u16>) -> Progress {
-        Progress::Done(ReplyEnd { status, error: None, insert_id: self.insert_id })
+        let (insert_id, warned) = (self.insert_id, self.warned);
+        Progress::Done(ReplyEnd { status, error: None, insert_id, warned })
     }
 
     /// A status is alone, whatever its flags say: MariaDB leaves the flag for more results set after
@@ -402,8 +407,8 @@ impl ReplyTracker {
         if code == PROGRESS_REPORT {
             return Ok(Progress::More);
         }
-        let insert_id = self.insert_id;
-        Ok(Progress::Done(ReplyEnd { status: None, error: Some(code), insert_id }))
+        let (insert_id, warned) = (self.insert_id, false);
+        Ok(Progress::Done(ReplyEnd { status: None, error: Some(code), insert_id, warned }))
     }
 
     /// OK: affected rows, last insert id, status, warnings.
@@ -411,13 +416,14 @@ impl ReplyTracker {
         body.lenenc("the affected rows of OK")?;
         self.insert_id |= body.lenenc("the insert id of OK")? != 0;
         let status = body.u16("the status of OK")?;
+        self.warned = body.u16("the warnings of OK").is_ok_and(|count| count > 0);
         Ok(self.end_of_result(status))
     }
 
     /// EOF: warnings, status. MySQL takes back in the EOF after OUT parameters what the one before
     /// them said, that another result follows, and sends it all the same (seen on MySQL 9.7).
     fn ends_with_eof(&mut self, mut body: Cursor<'_>) -> Result<Progress, ReplyError> {
-        body.u16("the warnings of EOF")?;
+        self.warned = body.u16("the warnings of EOF")? > 0;
         let status = body.u16("the status of EOF")?;
         let follows = if std::mem::take(&mut self.out_parameters) { MORE_RESULTS } else { 0 };
         Ok(self.end_of_result(status | follows))

@@ -64,6 +64,8 @@ hold_writes: 0s
 pool:
   mode: off
   idle: 64
+  size: 64
+  wait: 5s
   idle_time: 1m
   lifetime: 1h
 limits:

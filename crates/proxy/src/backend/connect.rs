@@ -185,6 +185,9 @@ async fn connect(
         made: now(),
         resets_to_login: resets_to_login(&greeting.version),
         is_marked: false,
+        may_have_insert_id: false,
+        condition: None,
+        turn: None,
         tether: way.tether(),
         counted: (slot, worker.metrics.connection(&way.name)),
     })

@@ -1,10 +1,13 @@
 //! An open connection to a server.
 
+pub(crate) mod cleaning;
 pub(crate) mod connect;
 pub(crate) mod gate;
+pub(crate) mod insert_ids;
 pub(crate) mod pool;
 pub(crate) mod restore;
 pub(crate) mod tether;
+pub(crate) mod turns;
 pub(crate) mod verdict;
 
 use std::collections::HashMap;
@@ -19,6 +22,7 @@ use bytes::BytesMut;
 use policy::topology::ServerId;
 use telemetry::ConnectionGuard;
 use tokio::io::AsyncWriteExt;
+use tokio::sync::OwnedSemaphorePermit;
 use wire::capabilities::Capabilities;
 use wire::command;
 use wire::definitions::Definitions;
@@ -27,6 +31,7 @@ use wire::frame::put_packet;
 
 use crate::stream::Stream;
 use crate::worker::{Slot, Terms};
+use pool::Condition;
 use tether::Tether;
 
 /// Bytes read from a server at a time.
@@ -56,6 +61,9 @@ pub(crate) enum ConnectError {
     /// The configuration no longer has it.
     #[error("it was removed from the configuration")]
     Gone,
+    /// All connections that may be shared are in use.
+    #[error("no connection to it came free within {0:?}")]
+    NoTurn(Duration),
     /// There are as many connections to it as are allowed.
     #[error("there are {0} connections to it already, the limit of limits.server_connections")]
     Full(usize),
@@ -124,6 +132,12 @@ pub(crate) struct Backend {
     /// A session did something over it that a reset may not take back: it took a role, or ran code that
     /// cannot be seen.
     pub(crate) is_marked: bool,
+    /// The server may know a last insert id of whoever wrote over it.
+    pub(crate) may_have_insert_id: bool,
+    /// What it was to its session when that last parked it.
+    pub(crate) condition: Option<Rc<Condition>>,
+    /// A turn at the server's connections, where they are shared.
+    pub(crate) turn: Option<OwnedSemaphorePermit>,
     tether: Tether,
     counted: (Slot, ConnectionGuard),
 }
@@ -154,6 +168,7 @@ impl Backend {
 
     /// It waits for a session.
     pub(crate) fn rest(&mut self) {
+        self.turn = None;
         self.counted.1.rest();
     }
 

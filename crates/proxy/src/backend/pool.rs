@@ -1,15 +1,18 @@
-//! Connections to servers that are kept when their session has ended, for sessions to come.
+//! Connections to servers that are in no session's hand.
 //!
 //! ```text
-//! a session ends ──▶ give_back ──▶ clean ──▶ Pool ──▶ take ──▶ a session begins
-//!                        └────────────┴─────────┴──▶ closed, where anything is not as it should be
+//! a session ends ──▶ give_back ──▶ clean ─┐                  ┌─▶ as it is
+//!                                         ├──▶ Pool ──▶ take ┼─▶ after a cleaning
+//! a session has nothing on it ──▶ park ───┘                  └─▶ its own again
 //! ```
 //!
-//! A connection is cleaned when it is given back, while nobody waits for it. MariaDB cleans it by
-//! `COM_RESET_CONNECTION`, which puts the login's character set back, and `COM_INIT_DB`, which puts the
-//! schema's back. MySQL goes to the character set that it starts with then, so there it is
-//! `COM_CHANGE_USER`, which is a login of its own (seen on MariaDB 10.11 and MySQL 9.7). What neither
-//! takes back is not kept at all: see [`Backend::is_marked`].
+//! With `pool.mode: session` a connection comes here when its session has ended, and is cleaned before
+//! anybody can take it (see [`cleaning`](super::cleaning)).
+//!
+//! With `transaction` a session *parks* its connection whenever nothing of it is tied there. It finds it
+//! as it was, unless another session has taken it. That one gets it as it is where both are to servers
+//! what the other is, and cleaned where they are not. So a session alone pays nothing for sharing, and
+//! many that have set the same things pay next to nothing.
 //!
 //! Each core has a pool of its own, so taking and giving need no lock.
 
@@ -22,14 +25,14 @@ use std::time::{Duration, Instant};
 use policy::topology::ServerId;
 use wire::capabilities::Capabilities;
 
-use super::connect::{Wanted, log_in_again};
-use super::restore::{RestoreError, reset, setting_of_init_connect, within};
-use super::{Backend, Loss};
+use super::Backend;
+use super::connect::Wanted;
 use crate::clock::now;
+use crate::session::state::{Carried, State};
 use crate::settings::{Account, PoolSettings, ServerSettings};
 use crate::worker::Worker;
 
-/// The connections of one core that belong to no session.
+/// The connections of one core that are in no session's hand.
 #[derive(Default)]
 pub(crate) struct Pool {
     idle: RefCell<Vec<Idle>>,
@@ -42,24 +45,87 @@ pub(crate) struct Pool {
 /// A connection that waits for a session.
 struct Idle {
     backend: Backend,
-    made_for: MadeFor,
+    condition: Rc<Condition>,
     since: Instant,
+    /// Nothing was done over it since it was made or cleaned.
+    is_clean: bool,
+    /// The session that parked it, and finds it as it was as long as it is here.
+    owner: Option<u32>,
+}
+
+/// What a connection is to whoever takes it.
+pub(crate) struct Condition {
+    /// The session that it is so for, and which of the session's states it is.
+    session: u32,
+    version: u64,
+    made_for: MadeFor,
+    state: State,
 }
 
 /// What a connection and the session that takes it have to have in common.
 pub(crate) struct MadeFor {
-    account: Account,
-    capabilities: Capabilities,
-    collation: u16,
-    schema: Vec<u8>,
+    pub(super) account: Account,
+    pub(super) capabilities: Capabilities,
+    pub(super) collation: u16,
+    pub(super) schema: Vec<u8>,
     /// The client's address, for servers that are told it.
     client: Option<IpAddr>,
-    attributes: Vec<u8>,
+    pub(super) attributes: Vec<u8>,
+}
+
+/// The session that looks for a connection.
+pub(crate) struct Seeker<'a> {
+    pub(crate) carried: &'a Carried,
+    /// The schema that it is in on this server.
+    pub(crate) schema: &'a [u8],
+    /// Its statement asks for what statements before it left, which must not be another's.
+    pub(crate) asks: bool,
+}
+
+/// A connection that was found.
+pub(crate) struct Found {
+    pub(crate) backend: Backend,
+    pub(crate) fit: Fit,
+    /// The session that may want to know the last insert id that it had there.
+    pub(crate) owner: Option<u32>,
+}
+
+/// How well a connection fits.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(crate) enum Fit {
+    /// It has to be cleaned first.
+    Uncleaned,
+    /// It is as after a login.
+    Clean,
+    /// It has what the session has set.
+    Same,
+}
+
+/// What became of a connection that a session had parked.
+pub(crate) enum Own {
+    /// It is here, as it was.
+    Kept(Backend),
+    /// It is lost, or the session wants another server, or has become another.
+    Given(Option<Backend>),
+    /// Another session took it.
+    Taken,
 }
 
 /// How long it is believed that a server has no `init_connect`, which runs with a login and with
 /// nothing else.
 const BELIEVED: Duration = Duration::from_secs(10);
+
+impl Condition {
+    /// None where such a connection is never given to another session.
+    pub(crate) fn of(session: u32, made_for: MadeFor, carried: &Carried) -> Self {
+        Self { session, version: carried.version(), made_for, state: carried.state() }
+    }
+
+    /// Whether it is still that of this session.
+    pub(crate) fn is_of(&self, session: u32, carried: &Carried) -> bool {
+        self.session == session && self.version == carried.version()
+    }
+}
 
 impl MadeFor {
     /// None where such a connection is never kept.
@@ -83,11 +149,11 @@ impl MadeFor {
         })
     }
 
-    /// Whether it is good for this. The attributes are those of the client that it was made for.
+    /// Whether it is good for this, but for the schema. The attributes are those of the client that it
+    /// was made for.
     fn is_for(&self, wanted: &Wanted<'_>, backend: &Backend) -> bool {
         let settings = &backend.terms.server;
         self.collation == wanted.collation
-            && self.schema == wanted.schema
             && self.capabilities == wanted.capabilities
             && self.client == address(wanted, settings)
             && self.account == *account(wanted, settings)
@@ -105,29 +171,101 @@ fn address(wanted: &Wanted<'_>, settings: &ServerSettings) -> Option<IpAddr> {
 }
 
 impl Pool {
-    /// A connection that is as one made now would be; none where there is none.
-    pub(crate) fn take(&self, worker: &Worker, wanted: &Wanted<'_>) -> Option<Backend> {
+    /// A connection that the session may have, the best there is; none where there is none. Which of
+    /// several: where sessions share them the one that nobody has wanted for longest, else the one that
+    /// was used last, so that the others grow old.
+    pub(crate) fn take(
+        &self,
+        worker: &Worker,
+        wanted: &Wanted<'_>,
+        seeker: &Seeker<'_>,
+    ) -> Option<Found> {
         let mut idle = self.idle.borrow_mut();
         if idle.is_empty() || wanted.user_was_changed {
             return None;
         }
         let (terms, settings, now) = (worker.terms(wanted.server)?, worker.pool_settings()?, now());
-        let fits = |each: &Idle| {
-            each.backend.server == wanted.server
-                && each.backend.epoch == wanted.epoch
-                && each.made_for.is_for(wanted, &each.backend)
-        };
-        // The one that was used last first: those at the other end may grow old.
-        while let Some(at) = idle.iter().rposition(fits) {
+        loop {
+            let fits = idle.iter().enumerate().filter_map(|(at, each)| {
+                let order = if settings.shared.is_some() { usize::MAX - at } else { at };
+                Some((each.fit(wanted, seeker)?, order, at))
+            });
+            let (fit, _, at) = fits.max()?;
             let mut found = idle.remove(at);
             if found.backend.terms == terms && found.is_good(settings, now) {
-                found.backend.generation = worker.generation();
-                found.backend.wake();
-                return Some(found.backend);
+                let is_condemned = found.owner.is_some_and(|owner| {
+                    found.backend.let_go();
+                    worker.shared.registry.is_condemned(owner)
+                });
+                // Whoever kills what its owner runs may hit the next.
+                if !is_condemned {
+                    let Idle { mut backend, owner, .. } = found;
+                    backend.generation = worker.generation();
+                    backend.wake();
+                    return Some(Found { backend, fit, owner });
+                }
             }
             found.backend.close();
         }
-        None
+    }
+
+    /// The connection that this session parked, if it is to this server, for writes of this epoch or for
+    /// reads, and the session is what it was.
+    pub(crate) fn take_own(
+        &self,
+        worker: &Worker,
+        session: u32,
+        (server, epoch): (ServerId, Option<u64>),
+        carried: &Carried,
+    ) -> Own {
+        let mut idle = self.idle.borrow_mut();
+        let Some(at) = idle.iter().rposition(|each| each.owner == Some(session)) else {
+            return Own::Taken;
+        };
+        let Some(found) = idle.get_mut(at) else { return Own::Taken };
+        let is_it = found.backend.server == server
+            && found.backend.epoch == epoch
+            && found.condition.is_of(session, carried);
+        if !is_it {
+            found.abandon();
+            return Own::Given(None);
+        }
+        let mut own = idle.remove(at);
+        let settings = worker.pool_settings().filter(|settings| own.is_good(*settings, now()));
+        let mut backend = own.backend;
+        let has_terms = worker.terms(server).is_some_and(|terms| terms == backend.terms);
+        if settings.is_none() || !has_terms {
+            return Own::Given(Some(backend));
+        }
+        backend.generation = worker.generation();
+        backend.wake();
+        Own::Kept(backend)
+    }
+
+    /// Takes in a connection that its session may want again, and others before it.
+    pub(crate) fn park(&self, mut backend: Backend, condition: Rc<Condition>) {
+        backend.rest();
+        let owner = Some(condition.session);
+        let parked = Idle { backend, condition, since: now(), is_clean: false, owner };
+        self.idle.borrow_mut().push(parked);
+    }
+
+    /// Takes in a connection that was cleaned.
+    pub(super) fn keep_clean(&self, mut backend: Backend, made_for: MadeFor) {
+        backend.rest();
+        let state = State::default();
+        let condition = Rc::new(Condition { session: 0, version: 0, made_for, state });
+        let kept = Idle { backend, condition, since: now(), is_clean: true, owner: None };
+        self.idle.borrow_mut().push(kept);
+    }
+
+    /// The session wants the connection that it parked no more, if it has one.
+    pub(crate) fn disown(&self, session: u32) {
+        let mut idle = self.idle.borrow_mut();
+        let own = idle.iter_mut().find(|each| each.owner == Some(session));
+        if let Some(own) = own {
+            own.abandon();
+        }
     }
 
     /// Whether there is none at all.
@@ -157,103 +295,102 @@ impl Pool {
 
     /// Closes the connection to this server that waited longest; false where there is none.
     pub(crate) fn make_room(&self, server: ServerId) -> bool {
-        let mut idle = self.idle.borrow_mut();
-        let oldest = idle.iter().position(|each| each.backend.server == server);
-        oldest.map(|at| idle.remove(at).backend.close()).is_some()
+        self.take_oldest(server).map(|found| found.backend.close()).is_some()
     }
 
-    fn has_room(&self, server: ServerId, settings: PoolSettings) -> bool {
+    /// Takes the connection to this server out that waited longest, and that would not do.
+    pub(crate) fn take_oldest(&self, server: ServerId) -> Option<Found> {
+        let mut idle = self.idle.borrow_mut();
+        let oldest = idle.iter().position(|each| each.backend.server == server)?;
+        let Idle { mut backend, owner, .. } = idle.remove(oldest);
+        backend.let_go();
+        Some(Found { backend, owner, fit: Fit::Uncleaned })
+    }
+
+    /// How many connections to this server are here.
+    pub(crate) fn count(&self, server: ServerId) -> usize {
         let idle = self.idle.borrow();
         let kept = idle.iter().filter(|each| each.backend.server == server).count();
         let cleaning = self.cleaning.borrow();
-        kept + cleaning.iter().filter(|known| **known == server).count() < settings.idle
+        kept + cleaning.iter().filter(|known| **known == server).count()
     }
 
-    fn is_plain(&self, server: ServerId, now: Instant) -> bool {
+    pub(super) fn has_room(&self, server: ServerId, settings: PoolSettings) -> bool {
+        let most = settings.shared.map_or(settings.idle, |shared| shared.size);
+        self.count(server) < most
+    }
+
+    pub(super) fn begin_cleaning(&self, server: ServerId) {
+        self.cleaning.borrow_mut().push(server);
+    }
+
+    pub(super) fn end_cleaning(&self, server: ServerId) {
+        let mut cleaning = self.cleaning.borrow_mut();
+        if let Some(at) = cleaning.iter().position(|known| *known == server) {
+            cleaning.swap_remove(at);
+        }
+    }
+
+    pub(super) fn is_plain(&self, server: ServerId, now: Instant) -> bool {
         let mut plain = self.plain.borrow_mut();
         plain.retain(|(_, until)| *until > now);
         plain.iter().any(|(known, _)| *known == server)
     }
+
+    pub(super) fn note_plain(&self, server: ServerId, now: Instant) {
+        self.plain.borrow_mut().push((server, now + BELIEVED));
+    }
 }
 
 impl Idle {
+    /// How well it fits; none where it does not, or cannot be made to.
+    fn fit(&self, wanted: &Wanted<'_>, seeker: &Seeker<'_>) -> Option<Fit> {
+        let backend = &self.backend;
+        let fits = backend.server == wanted.server
+            && backend.epoch == wanted.epoch
+            && self.condition.made_for.is_for(wanted, backend);
+        if !fits {
+            return None;
+        }
+        let schema = &self.condition.made_for.schema;
+        if self.is_clean {
+            return (schema == wanted.schema).then_some(Fit::Clean);
+        }
+        let is_same = !seeker.asks
+            && !backend.is_marked
+            && backend.prepared.is_empty()
+            && schema == seeker.schema
+            && seeker.carried.is_in(&self.condition.state);
+        if is_same {
+            return Some(Fit::Same);
+        }
+        // There is no way back to no schema but a login.
+        let can_be_cleaned =
+            !backend.is_marked && (!backend.resets_to_login || !wanted.schema.is_empty());
+        (can_be_cleaned || (schema.is_empty() && !backend.is_marked)).then_some(Fit::Uncleaned)
+    }
+
+    fn abandon(&mut self) {
+        self.owner = None;
+        self.backend.let_go();
+    }
+
     fn is_good(&mut self, settings: PoolSettings, now: Instant) -> bool {
-        let mut cx = Context::from_waker(Waker::noop());
-        now.saturating_duration_since(self.since) < settings.idle_time
-            && now.saturating_duration_since(self.backend.made) < settings.lifetime
-            && self.backend.poll_lost(&mut cx).is_pending()
+        !self.is_old(settings, now) && !self.is_lost()
     }
-}
 
-/// Keeps a connection on which nothing is in flight, or closes it.
-pub(crate) fn give_back(worker: &Rc<Worker>, mut backend: Backend, made_for: MadeFor) {
-    let room = |settings| worker.pool.has_room(backend.server, settings);
-    let is_wanted = !backend.is_marked
-        && backend.buffer.is_empty()
-        && !worker.drain.is_cancelled()
-        && worker.pool_settings().is_some_and(room);
-    if !is_wanted {
-        backend.close();
-        return;
+    /// What its owner may come back for, to ask for its last insert id, may grow old.
+    fn is_old(&self, settings: PoolSettings, now: Instant) -> bool {
+        let is_missed = self.owner.is_some() && self.backend.may_have_insert_id;
+        !is_missed && self.is_of_age(settings, now)
     }
-    let cleaning = Cleaning::begin(worker, backend.server);
-    tokio::task::spawn_local(async move {
-        let worker = &cleaning.worker;
-        let limit = worker.connect_timeout();
-        match within(limit, clean(worker, &mut backend, &made_for)).await {
-            Ok(()) if !worker.drain.is_cancelled() => {
-                backend.rest();
-                let since = now();
-                worker.pool.idle.borrow_mut().push(Idle { backend, made_for, since });
-            }
-            Ok(()) => backend.close(),
-            Err(error) => tracing::debug!("a connection is not kept: {error}"),
-        }
-    });
-}
 
-/// A connection to a server that is being cleaned: it counts as one that is kept.
-struct Cleaning {
-    worker: Rc<Worker>,
-    server: ServerId,
-}
+    fn is_of_age(&self, settings: PoolSettings, now: Instant) -> bool {
+        now.saturating_duration_since(self.since) >= settings.idle_time
+            || now.saturating_duration_since(self.backend.made) >= settings.lifetime
+    }
 
-impl Cleaning {
-    fn begin(worker: &Rc<Worker>, server: ServerId) -> Self {
-        worker.pool.cleaning.borrow_mut().push(server);
-        Self { worker: Rc::clone(worker), server }
+    fn is_lost(&mut self) -> bool {
+        self.backend.poll_lost(&mut Context::from_waker(Waker::noop())).is_ready()
     }
-}
-
-impl Drop for Cleaning {
-    fn drop(&mut self) {
-        let mut cleaning = self.worker.pool.cleaning.borrow_mut();
-        if let Some(at) = cleaning.iter().position(|server| *server == self.server) {
-            cleaning.swap_remove(at);
-        }
-    }
-}
-
-/// Puts a connection back to what it was after its login.
-async fn clean(
-    worker: &Worker,
-    backend: &mut Backend,
-    made_for: &MadeFor,
-) -> Result<(), RestoreError> {
-    // Asked before, so that the answer is not the last thing that the connection knows of.
-    if !worker.pool.is_plain(backend.server, now()) {
-        if setting_of_init_connect(backend).await?.is_none_or(|text| !text.is_empty()) {
-            return Err(Loss("the server has an init_connect".to_owned()).into());
-        }
-        worker.pool.plain.borrow_mut().push((backend.server, now() + BELIEVED));
-    }
-    let MadeFor { account, collation, schema, attributes, .. } = made_for;
-    if backend.resets_to_login {
-        reset(backend, schema).await?;
-    } else {
-        let again = log_in_again(backend, account, *collation, schema, attributes).await;
-        backend.status = again.map_err(|error| Loss(error.to_string()))?;
-    }
-    backend.prepared.clear();
-    Ok(())
 }

@@ -246,8 +246,25 @@ pub(crate) async fn reset(backend: &mut Backend, schema: &[u8]) -> Result<(), Re
 pub(crate) async fn setting_of_init_connect(
     backend: &mut Backend,
 ) -> Result<Option<Vec<u8>>, RestoreError> {
+    value(backend, b"SELECT @@GLOBAL.init_connect").await
+}
+
+/// The last insert id that the connection's session had; none where the server does not say.
+pub(crate) async fn insert_id(backend: &mut Backend) -> Result<Option<u64>, RestoreError> {
+    let value = value(backend, b"SELECT LAST_INSERT_ID()").await?;
+    Ok(value.and_then(|text| std::str::from_utf8(&text).ok()?.parse().ok()))
+}
+
+/// Gives the connection a last insert id, as it would be after an insert
+/// (<https://mariadb.com/kb/en/server-system-variables/#last_insert_id>; M: the variable of that name).
+pub(crate) async fn set_insert_id(backend: &mut Backend, id: u64) -> Result<(), RestoreError> {
+    run(backend, format!("SET last_insert_id = {id}").as_bytes()).await
+}
+
+/// The value that a query of one value has.
+async fn value(backend: &mut Backend, sql: &[u8]) -> Result<Option<Vec<u8>>, RestoreError> {
     let mut bytes = Vec::new();
-    backend.put_query(b"SELECT @@GLOBAL.init_connect", &mut bytes);
+    backend.put_query(sql, &mut bytes);
     backend.send(&bytes, &mut 0).await?;
     let mut reply = Vec::new();
     let mut tracker = ReplyTracker::new(ReplyKind::Results, backend.agreed);

@@ -288,7 +288,7 @@ impl Session {
         match self.exchange(&request(known, statement, None)).await {
             Step::Done(end) => {
                 if end.error.is_none() {
-                    self.carried.multi_statements = Some(on);
+                    self.carried.choose_option(on);
                 }
                 self.note(statement, &end, None).await
             }
@@ -302,7 +302,7 @@ impl Session {
 
     /// Remembers an option for the servers to come.
     async fn answer_option(&mut self, on: bool) -> Flow {
-        self.carried.multi_statements = Some(on);
+        self.carried.choose_option(on);
         let mut bytes = Vec::new();
         let sequence = self.sequence.wrapping_add(1);
         let deprecate_eof = self.client.capabilities.contains(Capabilities::DEPRECATE_EOF);
@@ -341,6 +341,7 @@ impl Session {
     /// Forgets all that a session has but its login and schema.
     pub(super) fn forget(&mut self) {
         self.carried.reset(self.client.collation);
+        self.give_up_parked();
         self.gone = None;
         self.failed_commit = FailedCommit::default();
         self.memory = Memory::default();

@@ -1,12 +1,13 @@
 //! What becomes of the connection that a session holds when it ends.
 
 use policy::session::Pins;
-use sql::{Effects, Statement};
+use sql::{Effects, Kind, Statement};
 use wire::command;
 
 use super::Session;
+use crate::backend::cleaning::give_back;
 use crate::backend::connect::Wanted;
-use crate::backend::pool::{MadeFor, give_back};
+use crate::backend::pool::MadeFor;
 
 /// What ends with its transaction, or its connection's being reset. A session that is tied by other
 /// things may have left more behind.
@@ -45,13 +46,16 @@ impl Session {
             _ => true,
         };
         let is_marked = is_lasting(statement) || sets && sets_role();
+        let wrote = statement.class.kind == Kind::Write;
         if let Some(backend) = &mut self.backend {
             backend.is_marked |= is_marked;
+            backend.may_have_insert_id |= wrote || self.memory.has_insert_id();
         }
     }
 
     /// Closes the connection in hand, or keeps it for other sessions. Nothing is in flight on it.
     pub(super) fn part_with_backend(&mut self) {
+        self.give_up_parked();
         let is_plain = self.gone.is_none()
             && self.pins.without(RESETTABLE).is_empty()
             && !self.carried.schema_is_doubtful

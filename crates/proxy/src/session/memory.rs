@@ -27,7 +27,42 @@ pub(super) struct Memory {
     /// What was warned of last.
     warnings: Option<Lost>,
     variables: Option<Lost>,
+    /// The last values of sequences.
+    sequences: Option<Lost>,
+    /// The GTID of the last write.
+    gtid: Option<Lost>,
+    /// The last insert id, which no connection knows at present; 0 for none.
+    owed_insert_id: u64,
+    /// The session asked for what only this connection has, and may ask again.
+    keeps: bool,
+    /// It has asked for what a statement leaves to the next, and may ask again.
+    asks: bool,
+    /// It may ask for that of the last statement.
+    may_ask: bool,
 }
+
+/// What a session asks for that its statements do not replace, by what classifies the statement.
+const KEEPING: &[&str] = &[
+    "CURRVAL",
+    "LASTVAL",
+    "NEXT VALUE FOR",
+    "NEXTVAL",
+    "PREVIOUS VALUE FOR",
+    "SETVAL",
+    "SHOW PROFILE",
+    "SHOW PROFILES",
+];
+
+/// What asks for what the statement before left.
+const ASKING: &[&str] = &[
+    "FOUND_ROWS",
+    "GET",
+    "ROW_COUNT",
+    "SHOW ERRORS",
+    "SHOW WARNINGS",
+    "error_count",
+    "warning_count",
+];
 
 /// The server that something was lost with, and why.
 #[derive(Clone, Debug)]
@@ -44,6 +79,17 @@ impl Memory {
             self.insert_id = None;
         }
         self.ran_code |= statement.effects.contains(Effects::UNKNOWN_FUNCTION);
+        let (effects, because) = (statement.effects, statement.class.because);
+        if KEEPING.contains(&because) {
+            self.keeps = true;
+            self.sequences = None;
+        }
+        self.keeps |= effects.contains(Effects::CONNECTION_ID);
+        self.asks |= ASKING.contains(&because);
+        self.may_ask = self.asks || end.warned || effects.contains(Effects::CALC_FOUND_ROWS);
+        if statement.class.kind == Kind::Write {
+            self.gtid = None;
+        }
     }
 
     /// A write that answers with rows (`INSERT … RETURNING`) does not tell of its insert id.
@@ -68,13 +114,53 @@ impl Memory {
         self.warnings = lost();
     }
 
+    /// Takes note that another session has the connection, whose last insert id was asked for before
+    /// if it is given here.
+    pub(super) fn move_on(&mut self, server: &str, insert_id: Option<u64>) {
+        let cause = "another session took its connection";
+        self.lose(server, cause);
+        if let Some(id) = insert_id {
+            (self.insert_id, self.owed_insert_id) = (None, id);
+        }
+        let lost = || Some(Lost { server: server.to_owned(), cause: cause.to_owned() });
+        (self.sequences, self.gtid) = (lost(), lost());
+    }
+
+    /// The last insert id that a connection has to be given.
+    pub(super) const fn owed_insert_id(&self) -> u64 {
+        self.owed_insert_id
+    }
+
+    /// It was given that.
+    pub(super) fn pay_insert_id(&mut self) {
+        self.has_insert_id |= std::mem::take(&mut self.owed_insert_id) != 0;
+    }
+
+    pub(super) const fn has_insert_id(&self) -> bool {
+        self.has_insert_id
+    }
+
+    /// Whether no other connection will do, as long as the session lives.
+    pub(super) const fn keeps(&self) -> bool {
+        self.keeps || self.ran_code
+    }
+
+    /// Whether the session is likely to ask next for what its last statement left.
+    pub(super) const fn may_ask(&self) -> bool {
+        self.may_ask
+    }
+
     /// Whether leaving the server would lose more than what the last statement left.
     pub(super) fn holds(&self) -> bool {
         self.has_insert_id || self.ran_code
     }
 
     fn is_whole(&self) -> bool {
-        self.insert_id.is_none() && self.variables.is_none() && self.knows_previous()
+        self.insert_id.is_none()
+            && self.variables.is_none()
+            && self.sequences.is_none()
+            && self.gtid.is_none()
+            && self.knows_previous()
     }
 
     /// Whether nothing is lost of what statements left behind for the next.
@@ -144,10 +230,12 @@ impl Session {
             return Some((lost.clone(), "its LAST_INSERT_ID()"));
         }
         if request.statement.class.kind == Kind::OwnRead {
-            let previous: [(_, &[&[u8]]); 3] = [
+            let previous: [(_, &[&[u8]]); 5] = [
                 (&self.memory.found, &[b"found_rows"]),
                 (&self.memory.changed, &[b"row_count"]),
                 (&self.memory.warnings, &[b"warning", b"error", b"diagnostics"]),
+                (&self.memory.sequences, &[b"lastval", b"previous", b"currval"]),
+                (&self.memory.gtid, &[b"last_gtid"]),
             ];
             let lost = previous
                 .into_iter()

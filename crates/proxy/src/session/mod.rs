@@ -12,7 +12,7 @@
 //! * `unavailable` says why a server cannot be used.
 //! * `lost` says what becomes of it when the server is lost on the way.
 //! * `commit` sees to it that a COMMIT that failed does not succeed when it is sent again.
-//! * `ending` keeps its connection for others, or closes it.
+//! * `ending` keeps its connection for others, or closes it; `park` lends it out between transactions.
 //! * `kill` ends what this or another session runs.
 //! * `memory` is what a server knows of a session that no other can be given.
 //! * `note` remembers what a statement did to the session, `tracked` what its server says that it did;
@@ -32,6 +32,7 @@ mod lost;
 mod memory;
 mod note;
 mod outcome;
+mod park;
 mod partition;
 mod prepared;
 pub(crate) mod settings;
@@ -69,6 +70,7 @@ use crate::worker::Worker;
 use commit::FailedCommit;
 use lost::Gone;
 use memory::Memory;
+use park::Parked;
 use state::Carried;
 
 /// One client's session.
@@ -84,6 +86,10 @@ pub(crate) struct Session {
     /// The sequence id of the command's last frame; replies of our own go on from it.
     sequence: u8,
     backend: Option<Backend>,
+    /// The connection that it parked, while it has none in hand.
+    parked: Option<Parked>,
+    /// When a connection is parked that it holds on to for a moment.
+    lingers_until: Option<Instant>,
     carried: Carried,
     /// The status flags that the server sent last.
     status: u16,
@@ -130,6 +136,8 @@ enum Event {
     Drain,
     /// The session is to end.
     Halt,
+    /// It held on to its connection for long enough.
+    Park,
     /// It was silent for too long.
     Silent,
 }
@@ -167,6 +175,8 @@ impl Session {
             share,
             sequence: 0,
             backend: None,
+            parked: None,
+            lingers_until: None,
             carried,
             status: AUTOCOMMIT,
             pins: Pins::NONE,
@@ -206,6 +216,7 @@ impl Session {
             if flow == Flow::End {
                 break;
             }
+            self.park();
         }
         if is_quiet {
             self.part_with_backend();
@@ -248,6 +259,7 @@ impl Session {
             match std::future::poll_fn(|cx| self.poll_event(cx)).await {
                 Event::Input => {}
                 Event::Lost(loss) => self.lose(&loss),
+                Event::Park => self.park_now(),
                 Event::Drain if self.may_be_in_transaction() || !self.input.is_empty() => {}
                 Event::Left | Event::Drain | Event::Halt | Event::Silent => return None,
             }
@@ -327,7 +339,11 @@ impl Session {
             if deadline <= now {
                 return Poll::Ready(Event::Silent);
             }
-            self.idle.reset(deadline.min(now + LIMIT_SEEN));
+            if self.lingers_until.take_if(|until| *until <= now).is_some() {
+                return Poll::Ready(Event::Park);
+            }
+            let next = deadline.min(now + LIMIT_SEEN);
+            self.idle.reset(self.lingers_until.map_or(next, |until| next.min(until)));
         }
         Poll::Pending
     }

@@ -264,7 +264,10 @@ impl Session {
         let Some((id, _)) = self.named_statement() else { return Flow::On };
         self.carried.prepared.remove(&id);
         self.settle_prepared_pins();
-        let Some(backend) = &mut self.backend else { return Flow::On };
+        let Some(backend) = &mut self.backend else {
+            self.parked.iter_mut().for_each(|parked| parked.has_closed = true);
+            return Flow::On;
+        };
         let Some(known) = backend.prepared.remove(&id) else { return Flow::On };
         set_statement_id(self.input.get_mut(HEADER_LEN..).unwrap_or_default(), known.id);
         let bytes = self.input.get(..self.command_len).unwrap_or_default();

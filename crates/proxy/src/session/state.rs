@@ -8,6 +8,18 @@ use sql::{Class, Dialect, Effects, Kind, Statement};
 use super::note::SETTINGS;
 use super::settings::{Setting, Settings};
 
+/// What of a session's state a server that it holds has been given, apart from the schema and what was
+/// prepared. Two sessions whose states are equal are the same to it: what is set is set by the same
+/// texts in the same order.
+#[derive(Debug, Default, Eq, PartialEq)]
+pub(crate) struct State {
+    /// The `SET`s, with the schema in which each was set where that matters.
+    settings: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+    was_reset: bool,
+    /// The schema was chosen after them, where that matters.
+    chose_last: bool,
+}
+
 /// The state of a session that failsoft keeps, so that any server can be given it.
 #[derive(Debug)]
 pub(crate) struct Carried {
@@ -102,6 +114,7 @@ impl Carried {
             user_was_changed: true,
             multi_statements: self.multi_statements,
             last_prepared: self.last_prepared,
+            events: self.events + 1,
             ..Self::new(collation, schema)
         };
     }
@@ -113,6 +126,7 @@ impl Carried {
         self.schema_came_last = false;
         self.prepared.clear();
         self.was_reset = true;
+        self.events += 1;
     }
 
     /// Takes note that the session chose a schema.
@@ -121,6 +135,36 @@ impl Carried {
         self.schema_is_known = true;
         self.schema_is_doubtful = false;
         self.schema_came_last = true;
+        self.events += 1;
+    }
+
+    /// Takes note of a `COM_SET_OPTION`.
+    pub(crate) const fn choose_option(&mut self, multi_statements: bool) {
+        self.multi_statements = Some(multi_statements);
+        self.events += 1;
+    }
+
+    /// Another number whenever the state may be another.
+    pub(crate) const fn version(&self) -> u64 {
+        self.events
+    }
+
+    /// The state as it is compared with others.
+    pub(crate) fn state(&self) -> State {
+        let settings = self.settings.iter();
+        State {
+            settings: settings.map(|each| (each.sql.clone(), each.schema.clone())).collect(),
+            was_reset: self.was_reset,
+            chose_last: self.has_to_choose_last(),
+        }
+    }
+
+    /// Whether this is the session's state.
+    pub(crate) fn is_in(&self, state: &State) -> bool {
+        let set = state.settings.iter().map(|(sql, schema)| (sql, schema));
+        self.was_reset == state.was_reset
+            && self.has_to_choose_last() == state.chose_last
+            && self.settings.iter().map(|each| (&each.sql, &each.schema)).eq(set)
     }
 
     /// Whether a server that was given all else has to be told the schema once more.
@@ -284,6 +328,33 @@ mod tests {
             assert_eq!(carried.unsafe_charset, expected, "{sql}");
         }
         assert!(Carried::new(28, Vec::new()).unsafe_charset);
+    }
+
+    #[test]
+    fn sessions_that_set_the_same_are_the_same() {
+        let texts = |texts: &[&str]| {
+            let mut carried = carried();
+            for text in texts {
+                assert!(carried.set(text.as_bytes(), Dialect::default()));
+            }
+            carried
+        };
+        let one = texts(&["SET NAMES utf8mb4", "SET autocommit = 0"]);
+        assert!(texts(&["SET NAMES utf8mb4", "SET autocommit = 0"]).is_in(&one.state()));
+        let others = [
+            texts(&[]),
+            texts(&["SET NAMES utf8mb4"]),
+            texts(&["SET autocommit = 0", "SET NAMES utf8mb4"]),
+            texts(&["SET NAMES utf8mb4", "SET autocommit = 1"]),
+        ];
+        for other in &others {
+            assert!(!other.is_in(&one.state()) && !one.is_in(&other.state()), "{other:?}");
+        }
+        let mut reset = carried();
+        let before = reset.version();
+        reset.reset(45);
+        assert!(reset.version() > before && !reset.is_in(&State::default()));
+        assert!(carried().is_in(&State::default()));
     }
 
     #[test]

@@ -176,7 +176,8 @@ impl Session {
                 }
             };
             let Some(server) = view.servers.get(at).map(|server| server.id) else { continue };
-            match self.reach((server, at), access, partition, &mut failed).await {
+            let kind = request.statement.class.kind;
+            match self.reach((server, at), (access, kind), partition, &mut failed).await {
                 Ok(()) => {}
                 Err(None) => continue,
                 Err(Some(flow)) => return Served::No(flow),
@@ -247,11 +248,11 @@ impl Session {
     async fn reach(
         &mut self,
         (server, at): (ServerId, usize),
-        access: Access,
+        (access, kind): (Access, Kind),
         partition: &Partition,
         failed: &mut Failed,
     ) -> Result<(), Option<Flow>> {
-        match self.acquire(server, access, partition.epoch).await {
+        match self.acquire(server, access, partition.epoch, kind).await {
             Ok(()) => {
                 self.report_reached(server, access, partition);
                 failed.held.iter_mut().for_each(Kept::is_over);
@@ -308,7 +309,7 @@ impl Session {
         let decision = self.route(request.route_as, &view, partition, Tried::default());
         let Decision::Forward { server, access, .. } = decision else { return false };
         let Some(server) = view.servers.get(server).map(|server| server.id) else { return false };
-        if self.acquire(server, access, partition.epoch).await.is_err() {
+        if self.acquire(server, access, partition.epoch, request.route_as).await.is_err() {
             return false;
         }
         if self.worker.generation() != view.generation {

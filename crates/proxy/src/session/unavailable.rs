@@ -33,6 +33,13 @@ impl From<Rc<ConnectError>> for Unavailable {
                 let what = format!("limits.server_connections is {limit}");
                 Self::Verbatim(refusal::too_many_connections(&what))
             }
+            ConnectError::NoTurn(wait) => {
+                let what = format!(
+                    "no connection to the server came free within {wait:?} (pool.wait), as all that \
+                     pool.size allows are in use"
+                );
+                Self::Verbatim(refusal::too_many_connections(&what))
+            }
             other => Self::Because(other.to_string()),
         }
     }

@@ -25,7 +25,7 @@ const READ_ONLY: &[u8] = b"\xff\x0a\x05#HY000--read-only";
 
 fn done(status: u16, error: Option<u16>) -> Progress {
     let status = error.is_none().then_some(status);
-    Progress::Done(ReplyEnd { status, error, insert_id: false })
+    Progress::Done(ReplyEnd { status, error, insert_id: false, warned: false })
 }
 
 fn agreed(deprecate_eof: bool) -> Capabilities {
@@ -180,8 +180,23 @@ fn definitions_may_be_left_out() {
 #[test]
 fn an_insert_id_is_noticed() {
     let fed = results(true).feed(&frames(&[&[0x00, 1, 7, 0x02, 0, 0, 0]]));
-    let end = ReplyEnd { status: Some(2), error: None, insert_id: true };
+    let end = ReplyEnd { status: Some(2), error: None, insert_id: true, warned: false };
     assert_eq!(fed, Ok((11, Progress::Done(end))));
+}
+
+#[test]
+fn warnings_are_those_of_the_last_result() {
+    let warned = |deprecate_eof, packets: &[&[u8]]| {
+        let fed = results(deprecate_eof).feed(&frames(packets)).unwrap();
+        let (_, Progress::Done(end)) = fed else { panic!("{packets:?}") };
+        end.warned
+    };
+    assert!(warned(true, &[&[0x00, 1, 0, 0x02, 0, 1, 0]]));
+    assert!(!warned(true, &[&[0x00, 1, 0, 0x0a, 0, 1, 0], OK]));
+    assert!(warned(false, &[b"\x01", COLUMN, EOF, b"\x011", &[0xfe, 2, 0, 0x02, 0]]));
+    assert!(warned(true, &[b"\x01", COLUMN, b"\x011", &[0xfe, 0, 0, 0x02, 0, 2, 0]]));
+    // An error is one, and says so itself.
+    assert!(!warned(true, &[&[0x00, 1, 0, 0x0a, 0, 1, 0], READ_ONLY]));
 }
 
 #[test]
