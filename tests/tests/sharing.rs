@@ -185,8 +185,11 @@ async fn prepared_statements_follow_their_session() {
         let three = first.prep("SELECT ? + 1").await.unwrap();
         assert_eq!(first.exec_first::<i64, _, _>(&three, (1,)).await.unwrap(), Some(2));
         let mut root = stack.root(stack.pair.master.port()).await;
-        let (_, count): (String, i64) =
-            root.query_first("SHOW GLOBAL STATUS LIKE 'Prepared_stmt_count'").await.unwrap().unwrap();
+        let (_, count): (String, i64) = root
+            .query_first("SHOW GLOBAL STATUS LIKE 'Prepared_stmt_count'")
+            .await
+            .unwrap()
+            .unwrap();
         assert_eq!(count, 1, "{flavor}: of what was closed nothing is left");
     }
 }
@@ -206,9 +209,11 @@ async fn who_waits_too_long_is_told() {
         (&["SET autocommit = 0", "SELECT COUNT(*) FROM t"], "COMMIT"),
     ];
     for flavor in flavors() {
-        let stack =
-            Stack::start_with(flavor, "pool: {mode: transaction, size: 1, wait: 100ms}\nthreads: 1")
-                .await;
+        let stack = Stack::start_with(
+            flavor,
+            "pool: {mode: transaction, size: 1, wait: 100ms}\nthreads: 1",
+        )
+        .await;
         let mut direct = stack.direct(stack.pair.master.port()).await;
         execute(&mut direct, "CREATE PROCEDURE p () SET @hidden = 1").await;
         for (does, ends) in ties {
@@ -271,7 +276,10 @@ async fn other_accounts_have_other_connections() {
     for flavor in flavors() {
         let users = format!(
             "users:\n  - {{name: {}, pass: {}}}\n  - {{name: {}, pass: {}}}\n",
-            testkit::APP.user, testkit::APP.pass, OTHER.user, OTHER.pass
+            testkit::APP.user,
+            testkit::APP.pass,
+            OTHER.user,
+            OTHER.pass
         );
         let stack = one(flavor, &users).await;
         let mut root = stack.root(stack.pair.master.port()).await;
@@ -288,11 +296,8 @@ async fn other_accounts_have_other_connections() {
                 .unwrap()
                 .unwrap();
             assert!(mine.starts_with("other@") && theirs == 0, "{flavor}: {mine} {theirs}");
-            let told: (String, i64) = app
-                .query_first("SELECT CURRENT_USER(), LAST_INSERT_ID()")
-                .await
-                .unwrap()
-                .unwrap();
+            let told: (String, i64) =
+                app.query_first("SELECT CURRENT_USER(), LAST_INSERT_ID()").await.unwrap().unwrap();
             assert!(told.0.starts_with("app@") && told.1 == 5, "{flavor}: {told:?}");
         }
         assert_eq!(connections(&stack).await.len(), 1, "{flavor}");

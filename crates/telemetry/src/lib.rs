@@ -20,4 +20,6 @@ pub use ledger::{Ledger, UnknownOutcome};
 pub use metrics::{Metrics, Totals};
 pub use panics::Panics;
 pub use table::METRICS;
-pub use worker::{ConnectionGuard, HeldGuard, SessionGuard, SessionState, Target, WorkerMetrics};
+pub use worker::{
+    ConnectionGuard, HeldGuard, SessionGuard, SessionState, Target, WaitingGuard, WorkerMetrics,
+};

@@ -59,6 +59,8 @@ pub(crate) struct Shared {
     pub(crate) sessions: IntGaugeVec,
     pub(crate) pinned: IntGaugeVec,
     pub(crate) held: IntGauge,
+    pub(crate) waiting: IntGauge,
+    pub(crate) wait_seconds: HistogramVec,
     pub(crate) connections: IntGaugeVec,
 }
 
@@ -302,6 +304,9 @@ impl Shared {
             sessions: maker.gauges("failsoft_sessions")?,
             pinned: maker.gauges("failsoft_sessions_pinned")?,
             held: maker.gauge("failsoft_writes_held")?,
+            waiting: maker.gauge("failsoft_statements_waiting")?,
+            wait_seconds: maker
+                .histograms("failsoft_connection_wait_seconds", STATEMENT_BUCKETS)?,
             connections: maker.gauges("failsoft_server_connections")?,
         })
     }

@@ -17,6 +17,11 @@ pub const METRICS: &[Row] = &[
          force for that.",
         &[],
     ),
+    (
+        "failsoft_connection_wait_seconds",
+        "How long statements waited for a connection that sessions share; only those that did.",
+        &[],
+    ),
     ("failsoft_logins_total", "Logins of clients, by how they ended.", &["result"]),
     (
         "failsoft_panics_total",
@@ -73,6 +78,11 @@ pub const METRICS: &[Row] = &[
         &["partition", "class", "target"],
     ),
     (
+        "failsoft_statements_waiting",
+        "Statements that wait for a connection that sessions share.",
+        &[],
+    ),
+    (
         "failsoft_transactions_aborted_total",
         "Transactions lost with their server before COMMIT was sent.",
         &[],
@@ -90,7 +100,8 @@ pub const METRICS: &[Row] = &[
 ];
 
 /// Why statements are refused, beside the reasons of read-only mode.
-pub const OTHER_REFUSALS: &[&str] = &["no_server", "tied", "aborted", "state_lost", "partitions"];
+pub const OTHER_REFUSALS: &[&str] =
+    &["no_server", "no_turn", "tied", "aborted", "state_lost", "partitions"];
 
 /// How logins end.
 pub const LOGIN_RESULTS: &[&str] = &["ok", "denied", "error", "timeout", "too_many"];

@@ -8,9 +8,9 @@ use policy::mode::Reason;
 use policy::session::Pins;
 use policy::topology::ServerName;
 use policy::view::View;
-use prometheus::IntGauge;
 use prometheus::core::{AtomicU64, GenericLocalCounter};
 use prometheus::local::LocalHistogram;
+use prometheus::{HistogramTimer, IntGauge};
 use sql::Kind;
 
 use crate::ledger::{Ledger, UnknownOutcome};
@@ -223,6 +223,16 @@ impl WorkerMetrics {
         HeldGuard(self.held.clone())
     }
 
+    /// Counts a statement that waits for a connection for as long as the guard lives, and how long that
+    /// was.
+    #[must_use = "the statement is counted only while the guard lives"]
+    pub fn waiting(&self) -> WaitingGuard {
+        let Shared { waiting, wait_seconds, .. } = &self.shared;
+        waiting.inc();
+        let timer = wait_seconds.with_label_values::<&str>(&[]).start_timer();
+        WaitingGuard { waiting: waiting.clone(), _timer: timer }
+    }
+
     /// Enters that a session was pinned by `old` and is pinned by `new`; a session that ends enters
     /// [`Pins::NONE`].
     pub fn pinned(&self, old: Pins, new: Pins) {
@@ -297,6 +307,20 @@ pub struct HeldGuard(IntGauge);
 impl Drop for HeldGuard {
     fn drop(&mut self) {
         self.0.dec();
+    }
+}
+
+/// A statement that is counted as waiting for a connection.
+#[derive(Debug)]
+pub struct WaitingGuard {
+    waiting: IntGauge,
+    /// Observes how long it was when it is dropped.
+    _timer: HistogramTimer,
+}
+
+impl Drop for WaitingGuard {
+    fn drop(&mut self) {
+        self.waiting.dec();
     }
 }
 

@@ -120,7 +120,8 @@ pub const ALLOWED: &[Allowed] = &[
         after_loss: true,
         forget: |step, reply| {
             let error = reply.frames.first().and_then(Frame::error);
-            let is_of_nothing = error.is_some_and(|(code, ..)| matches!(code, 1421 | 1792));
+            let is_of_nothing =
+                error.is_some_and(|(code, ..)| matches!(code, 1054 | 1146 | 1421 | 1792));
             if matches!(step, Step::Fetch { .. }) && is_of_nothing {
                 reply.frames.clear();
             }

@@ -107,7 +107,7 @@ fn verdict(
         let text = format!("step {at}: the server itself does not answer any more after {shown}");
         return Verdict::different(text);
     }
-    let (mut is_cut, mut is_asking, mut is_armed) = (false, false, false);
+    let (mut is_cut, mut is_asking, mut is_armed) = (script.is_shared, false, false);
     for (at, step) in script.steps.iter().enumerate() {
         is_cut |= step.cuts();
         is_asking |= step.cuts() && !matches!(step, Step::Cut { after_ping: true });
@@ -133,7 +133,7 @@ fn verdict(
             return Verdict::Told("whole again, a statement that the client had broken");
         }
         let may = |loss| match loss {
-            Loss::OfState => is_cut && (!script.is_carried || is_armed),
+            Loss::OfState => is_cut && (!script.is_carried || is_armed || script.is_shared),
             Loss::OfAnswer => is_asking,
             Loss::InFlight => is_armed,
         };

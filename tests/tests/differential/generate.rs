@@ -19,6 +19,8 @@ const EXTENDED: &[u32] = &[STMT_BULK, 1 << 3];
 pub enum Mode {
     /// The server stays.
     Still,
+    /// The proxied session shares the only connection with another, which takes it all the time.
+    Shared,
     /// The proxied session loses its connection to the server now and then.
     Moving,
 }
@@ -57,8 +59,8 @@ pub fn script(seed: u64, flavor: Flavor, mode: Mode) -> Script {
         steps.push(author.malformed());
     }
     leave_out_definitions(Rng::with_seed(!seed), flavor, &mut login, &mut steps);
-    let keeps_values = flavor == Flavor::MySql && mode == Mode::Moving;
-    Script { login, steps, is_carried, keeps_values }
+    let keeps_values = flavor == Flavor::MySql && mode != Mode::Still;
+    Script { login, steps, is_carried, keeps_values, is_shared: mode == Mode::Shared }
 }
 
 /// Lets some clients do without definitions of columns. Drawn apart, so that a seed stands for the

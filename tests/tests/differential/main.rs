@@ -64,6 +64,13 @@ async fn sessions_through_failsoft_cannot_be_told_from_direct_ones() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_shares_its_connection_finds_its_own() {
+    for flavor in flavors() {
+        compare_all(flavor, Mode::Shared).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_session_that_loses_its_server_keeps_its_state_or_is_told() {
     for flavor in flavors() {
         compare_all(flavor, Mode::Moving).await;

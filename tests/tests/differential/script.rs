@@ -20,6 +20,8 @@ pub struct Script {
     /// A statement is executed with the values that it had first. MySQL resolves one by the types of
     /// those, for as long as it is there: by what it had before, a server that is new cannot.
     pub keeps_values: bool,
+    /// What a statement leaves for the next may be lost at any time.
+    pub is_shared: bool,
 }
 
 impl Script {

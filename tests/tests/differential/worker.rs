@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
 use testkit::{APP, Failsoft, FaultProxy, Login, RawClient, Server, conn, execute, wait_until};
+use tokio::task::JoinHandle;
 
 use crate::allowed::{DIRECT, PROXIED, forget_number};
 use crate::compare::{Comparison, Difference, Verdict, compare};
@@ -33,6 +34,9 @@ const SLOW: Duration = Duration::from_secs(30);
 /// Checks go on seldom, so that a cut hits sessions only.
 const SELDOM: &str = "health: {interval: 10m, threshold: 5, timeout: 10s}\nconnect_timeout: 30s\n";
 
+/// One connection for all.
+const SHARED: &str = "pool: {mode: transaction, size: 1, wait: 60s}\nthreads: 1\n";
+
 /// One that runs scripts, with a failsoft and a way to the server of its own.
 pub struct Worker {
     server: Arc<Server>,
@@ -40,6 +44,7 @@ pub struct Worker {
     failsoft: Failsoft,
     admin: Conn,
     mode: Mode,
+    thief: Option<JoinHandle<()>>,
     /// The number of the next schema.
     next: u64,
     /// What both sides offer of capabilities.
@@ -73,6 +78,34 @@ fn varying(script: &Script, direct: &[Vec<Reply>]) -> Vec<Difference> {
         .collect()
 }
 
+/// Takes the connection whenever it is free. A thief with an odd number is in a schema, and another one is
+/// now like a session that has only come, and now not.
+async fn take(mut session: Conn, number: u64) {
+    if number % 2 == 1 {
+        execute(&mut session, "USE information_schema").await;
+    }
+    for turn in 0_u64.. {
+        let text = match turn % 5 {
+            0 => format!("SET @thief = {turn}"),
+            4 => "SELECT LAST_INSERT_ID(4711)".to_owned(),
+            _ => format!("SELECT {turn}"),
+        };
+        execute(&mut session, &text).await;
+        if turn % 7 == 0 {
+            session.reset().await.expect("a reset");
+        }
+        tokio::time::sleep(Duration::from_micros(turn % 3 * 200)).await;
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        if let Some(thief) = &self.thief {
+            thief.abort();
+        }
+    }
+}
+
 /// What stands opposite the direct session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Other {
@@ -85,8 +118,13 @@ impl Worker {
     pub async fn start(server: Arc<Server>, mode: Mode, number: u64) -> Self {
         let link = FaultProxy::start(server.port()).await;
         let port = if mode == Mode::Moving { link.port() } else { server.port() };
-        let settings = if mode == Mode::Moving { SELDOM } else { CALM };
-        let failsoft = Failsoft::config(&[("master", port)]).with(settings).start().await;
+        let config = Failsoft::config(&[("master", port)]);
+        let config = match mode {
+            Mode::Still => config.with(CALM),
+            Mode::Moving => config.with(SELDOM),
+            Mode::Shared => config.with(CALM).with(SHARED),
+        };
+        let failsoft = config.start().await;
         let mut offered = u32::MAX;
         // The first login teaches caching_sha2_password the account's quick way.
         for port in [server.port(), failsoft.port()] {
@@ -98,7 +136,12 @@ impl Worker {
         let mut admin = conn(server.port(), APP.user, APP.pass, None).await.unwrap();
         // A session's connection that is not closed keeps its schema from being dropped.
         execute(&mut admin, "SET lock_wait_timeout = 60").await;
-        Self { server, link, failsoft, admin, mode, next: number * 1_000_000, offered }
+        let thief = match mode {
+            Mode::Shared => Some(tokio::spawn(take(failsoft.conn(None).await.unwrap(), number))),
+            Mode::Still | Mode::Moving => None,
+        };
+        let next = number * 1_000_000;
+        Self { server, link, failsoft, admin, mode, thief, next, offered }
     }
 
     /// Runs the scripts of these seeds.

@@ -26,12 +26,15 @@ impl Default for Turns {
 }
 
 impl Turns {
-    /// Waits for a turn; none when it does not come in time.
-    pub(crate) async fn take(&self, sharing: Sharing) -> Option<OwnedSemaphorePermit> {
+    /// A turn, if there is one that nobody waits for.
+    pub(crate) fn try_take(&self, sharing: Sharing) -> Option<OwnedSemaphorePermit> {
         self.resize(sharing.size);
-        if let Ok(turn) = Arc::clone(&self.free).try_acquire_owned() {
-            return Some(turn);
-        }
+        Arc::clone(&self.free).try_acquire_owned().ok()
+    }
+
+    /// Waits for a turn; none when it does not come in time.
+    pub(crate) async fn wait(&self, sharing: Sharing) -> Option<OwnedSemaphorePermit> {
+        self.resize(sharing.size);
         let waiting = Arc::clone(&self.free).acquire_owned();
         // The semaphore is never closed.
         tokio::time::timeout(sharing.wait, waiting).await.ok()?.ok()
@@ -68,13 +71,13 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_waits_is_served_in_the_order_of_coming_and_not_for_ever() {
         let turns = Rc::new(Turns::default());
-        let first = turns.take(sharing(1)).await.unwrap();
+        let first = turns.wait(sharing(1)).await.unwrap();
         let order = Rc::new(std::cell::RefCell::new(Vec::new()));
         let tasks = tokio::task::LocalSet::new();
         for number in 0..5 {
             let (turns, order) = (Rc::clone(&turns), Rc::clone(&order));
             tasks.spawn_local(async move {
-                let _turn = turns.take(sharing(1)).await.unwrap();
+                let _turn = turns.wait(sharing(1)).await.unwrap();
                 order.borrow_mut().push(number);
             });
         }
@@ -89,8 +92,8 @@ mod tests {
             .await;
         tasks.await;
         assert_eq!(*order.borrow(), [0, 1, 2, 3, 4]);
-        let _first = turns.take(sharing(1)).await.unwrap();
-        assert!(turns.take(sharing(1)).await.is_none(), "the time was up");
+        let _first = turns.wait(sharing(1)).await.unwrap();
+        assert!(turns.wait(sharing(1)).await.is_none(), "the time was up");
     }
 
     #[tokio::test]
@@ -98,12 +101,12 @@ mod tests {
         let turns = Turns::default();
         let mut taken = Vec::new();
         for _ in 0..3 {
-            taken.push(turns.take(sharing(3)).await.unwrap());
+            taken.push(turns.wait(sharing(3)).await.unwrap());
         }
-        taken.push(turns.take(sharing(4)).await.unwrap());
+        taken.push(turns.wait(sharing(4)).await.unwrap());
         assert_eq!(turns.taken(), 4);
         drop(taken);
-        let _first = turns.take(sharing(1)).await.unwrap();
+        let _first = turns.wait(sharing(1)).await.unwrap();
         assert_eq!((turns.taken(), turns.free.available_permits()), (1, 0));
     }
 }

@@ -113,9 +113,16 @@ impl Session {
         let Some(turns) = self.worker.turns(server) else {
             return Err(Rc::new(ConnectError::Gone).into());
         };
-        match turns.take(sharing).await {
+        if let Some(turn) = turns.try_take(sharing) {
+            return Ok(turn);
+        }
+        let _waiting = self.worker.metrics.waiting();
+        match Box::pin(turns.wait(sharing)).await {
             Some(turn) => Ok(turn),
-            None => Err(Rc::new(ConnectError::NoTurn(sharing.wait)).into()),
+            None => {
+                self.worker.metrics.refused("no_turn");
+                Err(Rc::new(ConnectError::NoTurn(sharing.wait)).into())
+            }
         }
     }
 
