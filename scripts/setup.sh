@@ -5,7 +5,7 @@
 #   scripts/setup.sh test    cargo, MariaDB with its ed25519 plugin and its own tests, Oracle MySQL,
 #                            haproxy, iproute2 and nftables; where a docker engine answers,
 #                            docker-compose and debootstrap
-#   scripts/setup.sh bench   the same, and MySQL Router, unpacked as MySQL is
+#   scripts/setup.sh bench   the same, strace, and MySQL Router, unpacked as MySQL is
 #   scripts/setup.sh guard   cargo, MariaDB and valgrind
 #   scripts/setup.sh drivers the same as for test; PHP, Perl, Ruby and Python with their drivers, programs that
 #                            dump, valgrind, and cargo-deny, built from source: all that make test
@@ -448,6 +448,7 @@ setup_test() {
 setup_bench() {
     setup_test
     has_router || install_router
+    has strace || install 'system calls are counted' strace
 }
 
 setup_guard() {

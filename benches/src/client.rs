@@ -6,9 +6,10 @@
 use std::io;
 
 use anyhow::{Context as _, bail};
-use testkit::{APP, Login, RawClient};
+use testkit::{APP, Login, RawClient, capability};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use wire::frame::put_packet;
 
 /// Rows of the table; ids run from 1.
 const ROWS: u64 = 10_000;
@@ -29,7 +30,7 @@ pub(crate) fn setup() -> [String; 3] {
 /// A logged-in connection.
 #[derive(Debug)]
 pub(crate) struct Client {
-    stream: TcpStream,
+    pub(crate) stream: TcpStream,
     command: Vec<u8>,
     buffer: Box<[u8]>,
     random: u64,
@@ -41,7 +42,8 @@ impl Client {
     /// Connects to a loopback port and logs in. Connections of different seeds read different rows.
     pub(crate) async fn connect(port: u16, seed: u64) -> anyhow::Result<Self> {
         let mut raw = RawClient::connect(port).await.context("cannot connect")?;
-        let login = Login { schema: Some("app".to_owned()), ..Login::new(APP.user, APP.pass) };
+        let mut login = Login { schema: Some("app".to_owned()), ..Login::new(APP.user, APP.pass) };
+        login.capabilities |= capability::LOCAL_FILES;
         let answer = raw.login(&login).await.context("the login broke off")?;
         if let Some((number, _, text)) = answer.error() {
             bail!("login refused: {number} {text}");
@@ -65,6 +67,14 @@ impl Client {
             [_, _, _, _, 0, a, b, c, d, ..] => self.prepared = Some([a, b, c, d]),
             _ => bail!("the statement was not prepared"),
         }
+        Ok(())
+    }
+
+    /// Sends a statement, of any length.
+    pub(crate) async fn send_query(&mut self, text: &[u8]) -> anyhow::Result<()> {
+        let mut bytes = Vec::with_capacity(text.len() + 16);
+        put_packet(&mut bytes, 0, &[&[3], text].concat());
+        self.stream.write_all(&bytes).await?;
         Ok(())
     }
 

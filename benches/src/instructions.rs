@@ -1,4 +1,4 @@
-//! Instructions of failsoft per statement, counted by valgrind: the same from run to run, whatever
+//! Instructions and allocations of failsoft per statement, counted by valgrind: the same from run to run, whatever
 //! else the machine does, so that a change which costs something is seen at once.
 //!
 //! failsoft runs twice for each load, with few statements and with many; what lies between the two is
@@ -24,11 +24,32 @@ use crate::load::Load;
 const FEW: u32 = 60;
 const MANY: u32 = 460;
 
+/// What is counted, and how connections are kept then.
+const GUARDED: &[(Load, &str)] = &[
+    (Load::Select, "session"),
+    (Load::Select, SHARED),
+    (Load::Prepared, "session"),
+    (Load::Visit, "session"),
+];
+const SHARED: &str = "transaction";
+
 /// How long client and server think: longer than failsoft takes under valgrind.
 const THINKING: Duration = Duration::from_millis(4);
 
 /// How much more a load may cost than it did, in percent.
 const TOLERANCE: u64 = 5;
+
+/// What follows the words of a load where its allocations are counted, for a hundred of each.
+const ALLOCATIONS: &str = ", allocations for a hundred";
+/// Those that are made by the way, with no statement.
+const BY_THE_WAY: u64 = 5;
+
+/// What a run took.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+struct Taken {
+    instructions: u64,
+    allocations: u64,
+}
 
 /// What was counted when the file was written.
 #[derive(Debug, Eq, PartialEq)]
@@ -49,11 +70,19 @@ pub(crate) async fn guard(
     update: bool,
 ) -> anyhow::Result<String> {
     let mut counts = Vec::new();
-    for load in [Load::Select, Load::Prepared, Load::Visit] {
-        let few = count(server, failsoft, load, FEW).await?;
-        let many = count(server, failsoft, load, MANY).await?;
-        let each = many.saturating_sub(few) / u64::from(MANY - FEW);
-        counts.push((load.words().to_owned(), each));
+    for (load, pool) in GUARDED {
+        let few = count(server, failsoft, (*load, pool), FEW).await?;
+        let many = count(server, failsoft, (*load, pool), MANY).await?;
+        let of = |few: u64, many: u64| many.saturating_sub(few);
+        let between = u64::from(MANY - FEW);
+        let each = of(few.instructions, many.instructions) / between;
+        let allocations = of(few.allocations, many.allocations) * 100 / between;
+        let what = match *pool {
+            SHARED => format!("{}, shared", load.words()),
+            _ => load.words().to_owned(),
+        };
+        counts.push((format!("{what}{ALLOCATIONS}"), allocations));
+        counts.push((what, each));
     }
     let now = Baseline { compiler: compiler()?, counts };
     if update {
@@ -75,8 +104,13 @@ pub(crate) async fn guard(
     }
 }
 
-/// The instructions of a whole run with so many statements.
-async fn count(server: &Server, failsoft: &Path, load: Load, times: u32) -> anyhow::Result<u64> {
+/// What a whole run with so many statements takes.
+async fn count(
+    server: &Server,
+    failsoft: &Path,
+    (load, pool): (Load, &str),
+    times: u32,
+) -> anyhow::Result<Taken> {
     let folder = tempfile::Builder::new().prefix("failsoft-guard-").tempdir()?;
     let out = folder.path().join("counts");
     let program = under_valgrind(folder.path(), failsoft, &out)?;
@@ -84,7 +118,7 @@ async fn count(server: &Server, failsoft: &Path, load: Load, times: u32) -> anyh
     link.delay(Direction::ToClient, THINKING);
     // No key is made at the start, whose cost is a matter of luck, and nothing is checked meanwhile.
     let mut running = Failsoft::config(&[("master", link.port())])
-        .with("threads: 1\ntls: {clients: off}\npool: {mode: session}")
+        .with(&format!("threads: 1\ntls: {{clients: off}}\npool: {{mode: {pool}}}"))
         .with("health: {interval: 1h, threshold: 5, timeout: 1m}")
         .program(program)
         .try_start()
@@ -95,7 +129,8 @@ async fn count(server: &Server, failsoft: &Path, load: Load, times: u32) -> anyh
     ran?;
     ensure!(ended == Some(0), "failsoft ended with {ended:?}: {}", running.log());
     let text = fs::read_to_string(&out).context("valgrind left no counts")?;
-    total(&text).context("valgrind's counts cannot be read")
+    let instructions = total(&text).context("valgrind's counts cannot be read")?;
+    Ok(Taken { instructions, allocations: allocations(&text) })
 }
 
 async fn run(port: u16, load: Load, times: u32) -> anyhow::Result<()> {
@@ -167,6 +202,33 @@ fn total(text: &str) -> Option<u64> {
     None
 }
 
+/// What allocates, in the C library.
+const ALLOCATE: &[&str] = &["malloc", "calloc", "realloc", "posix_memalign", "aligned_alloc"];
+
+/// The calls of what allocates in a file of callgrind's.
+fn allocations(text: &str) -> u64 {
+    let mut allocating = HashSet::new();
+    let (mut is_such, mut sum) = (false, 0);
+    for line in text.lines() {
+        let Some((key, value)) = line.split_once('=') else { continue };
+        match key {
+            "fn" | "cfn" => {
+                let (number, name) = value.split_once(' ').unwrap_or((value, ""));
+                if ALLOCATE.contains(&name) {
+                    allocating.insert(number);
+                }
+                is_such = key == "cfn" && allocating.contains(number);
+            }
+            "calls" if is_such => {
+                let count = value.split(' ').next().and_then(|count| count.parse::<u64>().ok());
+                sum += count.unwrap_or(0);
+            }
+            _ => {}
+        }
+    }
+    sum
+}
+
 fn compiler() -> anyhow::Result<String> {
     let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| OsString::from("rustc"));
     let output = Command::new(rustc).arg("--version").output().context("which compiler is it?")?;
@@ -180,8 +242,9 @@ fn compare(before: &Baseline, now: &Baseline) -> (String, bool) {
     for (load, count) in &now.counts {
         let known = before.counts.iter().find(|(known, _)| known == load).map(|(_, count)| *count);
         let was = known.unwrap_or(0);
-        costlier |= *count * 100 > was * (100 + TOLERANCE);
-        table += &format!("  {load:<24}{was:>10} -> {count:>10}\n");
+        let spare = if load.ends_with(ALLOCATIONS) { BY_THE_WAY } else { 0 };
+        costlier |= *count * 100 > was * (100 + TOLERANCE) + spare * 100;
+        table += &format!("  {load:<50}{was:>10} -> {count:>10}\n");
     }
     (table, costlier)
 }
@@ -239,5 +302,17 @@ mod tests {
             assert_eq!(compare(&before, &baseline(&[("select", count)])).1, expected, "{count}");
         }
         assert!(compare(&before, &baseline(&[("new", 1)])).1, "a load that the file lacks");
+        let name = format!("select{ALLOCATIONS}");
+        let before = baseline(&[(&name, 0)]);
+        for (count, expected) in [(5, false), (6, true)] {
+            assert_eq!(compare(&before, &baseline(&[(&name, count)])).1, expected, "{count}");
+        }
+    }
+
+    #[test]
+    fn allocations_are_calls_of_what_allocates() {
+        let text = "fn=(1) main\n1 10\ncfn=(2) malloc\ncalls=3 0\n1 90\ncfn=(3) free\ncalls=9 0\n1 9\n\
+                    fn=(2)\n1 90\ncfn=(4) _int_malloc\ncalls=2 0\n1 50\nfn=(5) grow\ncfn=(2)\ncalls=4 0\n1 1\n";
+        assert_eq!(allocations(text), 7);
     }
 }

@@ -8,19 +8,28 @@
 //! options ─▶ peers::start ─▶ for loads and connections { for rounds { for peers { load::measure } } } ─▶ report
 //! ```
 //!
+//! The same again with everything on one processor ([`pinned`]), then what is measured once or in bulk:
+//! [`bulk`], [`idle`], [`syscalls`]; and how costs grow, [`curves`].
+//!
 //! Or it counts instructions, see [`instructions`].
 //!
 //! A new peer is a row of [`peers::KINDS`], a new number a row of [`report::METRICS`].
 
+mod bulk;
+mod chart;
 mod client;
+mod curves;
 mod idle;
 mod instructions;
 mod load;
 mod options;
 mod peers;
+mod pinned;
 mod procstat;
 mod report;
+mod syscalls;
 
+use std::num::NonZeroUsize;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -29,10 +38,12 @@ use anyhow::Context as _;
 use clap::Parser as _;
 use testkit::{Flavor, Server};
 
+use crate::bulk::Way;
 use crate::load::{Load, Sample};
 use crate::options::Options;
 use crate::peers::Peer;
-use crate::report::{Report, Row};
+use crate::pinned::Pinned;
+use crate::report::{Figure, Place, Report, Row};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
@@ -53,10 +64,22 @@ async fn run(options: Options) -> anyhow::Result<()> {
         return Ok(());
     }
     let peers = peers::start(&server, &options).await?;
-    let rows = measure_all(&peers, &options).await?;
-    let idle = measure_idle(&peers, options.idle).await?;
-    let report = Report::new(&server, &peers, &options, rows, idle);
+    let mut rows = measure_all(&peers, &options, Place::Anywhere).await?;
+    if !options.unpinned {
+        let processes = peers.iter().filter_map(Peer::pid).chain([server.pid()]).collect();
+        let _pinned = Pinned::to_one(processes)?;
+        rows.extend(measure_all(&peers, &options, Place::OneProcessor).await?);
+    }
+    let mut figures = measure_bulk(&peers, &options).await?;
+    figures.extend(measure_others(&peers, &options).await?);
+    let mut report = Report::new(&server, &peers, &options, rows, figures);
     print(&report.to_markdown());
+    if let Some(file) = &options.curves {
+        progress("how costs grow");
+        report.curves = curves::measure(&server, &options).await?;
+        chart::draw(&report.curves, file)?;
+        print(&curves::to_markdown(&report.curves));
+    }
     match &options.json {
         Some(path) => write(path, &report),
         None => Ok(()),
@@ -65,9 +88,16 @@ async fn run(options: Options) -> anyhow::Result<()> {
 
 /// A private server with the table that is read.
 async fn server() -> anyhow::Result<Server> {
-    let extra = ["--skip-log-bin", "--innodb-buffer-pool-size=128M", "--max-connections=5000"]
-        .map(str::to_owned)
-        .to_vec();
+    // Of all addresses of this machine, so that one server can pass for several.
+    let extra = [
+        "--skip-log-bin",
+        "--innodb-buffer-pool-size=128M",
+        "--max-connections=5000",
+        "--bind-address=0.0.0.0",
+        "--max-allowed-packet=128M",
+        "--local-infile=ON",
+    ];
+    let extra = extra.map(str::to_owned).to_vec();
     let server =
         Server::start(Flavor::MariaDb, testkit::Options { extra, ..testkit::Options::default() })
             .await
@@ -76,13 +106,19 @@ async fn server() -> anyhow::Result<Server> {
     for statement in client::setup() {
         testkit::execute(&mut connection, &statement).await;
     }
+    testkit::execute(&mut connection, bulk::SINK).await;
     Ok(server)
 }
 
-async fn measure_all(peers: &[Peer], options: &Options) -> anyhow::Result<Vec<Row>> {
+/// On one processor, one client is what says most.
+async fn measure_all(peers: &[Peer], options: &Options, place: Place) -> anyhow::Result<Vec<Row>> {
     let mut rows = Vec::new();
-    let numbers = || options.connections.iter().copied();
-    let all = options.loads.iter().flat_map(|&load| numbers().map(move |number| (load, number)));
+    let numbers = || match place {
+        Place::Anywhere => options.connections.clone(),
+        Place::OneProcessor => vec![NonZeroUsize::MIN],
+    };
+    let all =
+        options.loads.iter().flat_map(|&load| numbers().into_iter().map(move |it| (load, it)));
     for (load, connections) in all {
         let mut samples = vec![Vec::new(); peers.len()];
         for round in 0..options.rounds.get() {
@@ -95,22 +131,47 @@ async fn measure_all(peers: &[Peer], options: &Options) -> anyhow::Result<Vec<Ro
                 taken.push(measure(load, peer, connections.get(), options).await?);
             }
         }
-        rows.push(Row::new(load, connections.get(), samples));
+        rows.push(Row::new(load, place, connections.get(), samples));
     }
     Ok(rows)
 }
 
-/// The memory for each idle client, by peer.
-async fn measure_idle(peers: &[Peer], clients: u64) -> anyhow::Result<Vec<Option<f64>>> {
-    let mut all = Vec::new();
-    for peer in peers {
-        let measured = match clients {
-            0 => None,
-            _ => idle::measure(peer, clients).await.with_context(|| peer.name())?,
-        };
-        all.push(measured);
+/// How fast large results and files pass, the medians of the rounds.
+async fn measure_bulk(peers: &[Peer], options: &Options) -> anyhow::Result<Vec<Figure>> {
+    if options.bulk == 0 {
+        return Ok(Vec::new());
     }
-    Ok(all)
+    let mut figures = Vec::new();
+    for way in [Way::Result, Way::Load] {
+        let mut taken = vec![Vec::new(); peers.len()];
+        for round in 0..options.rounds.get() {
+            progress(&format!("{}, round {}", way.words(), round + 1));
+            for (peer, taken) in peers.iter().zip(&mut taken) {
+                let moved = bulk::measure(way, peer, options.bulk << 20).await;
+                taken.push(moved.with_context(|| peer.name())?);
+            }
+        }
+        figures.extend(report::of_bulk(way, &taken));
+    }
+    Ok(figures)
+}
+
+/// What is measured once: the system calls of a select, and the memory of idle clients.
+async fn measure_others(peers: &[Peer], options: &Options) -> anyhow::Result<Vec<Figure>> {
+    progress("system calls, and idle clients");
+    let (mut calls, mut memory) = (Vec::new(), Vec::new());
+    for peer in peers {
+        calls.push(syscalls::measure(peer).await.with_context(|| peer.name())?);
+        memory.push(match options.idle {
+            0 => None,
+            clients => idle::measure(peer, clients).await.with_context(|| peer.name())?,
+        });
+    }
+    let figure = |load, name, values| Figure { load, name, decimals: 1, values };
+    Ok(vec![
+        figure("select", "system calls each", calls),
+        figure("idle", "memory for each, KiB", memory),
+    ])
 }
 
 async fn measure(

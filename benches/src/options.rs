@@ -25,6 +25,15 @@ pub(crate) struct Options {
     /// Clients whose memory is measured while they do nothing; 0 for none
     #[arg(long, default_value = "2000")]
     pub(crate) idle: u64,
+    /// MiB of a large result, and of a large file; 0 for neither
+    #[arg(long, default_value = "1024")]
+    pub(crate) bulk: u64,
+    /// Leave out the loads on one processor
+    #[arg(long)]
+    pub(crate) unpinned: bool,
+    /// Also draws how costs grow to this file, an SVG
+    #[arg(long, value_name = "FILE")]
+    pub(crate) curves: Option<PathBuf>,
     /// Threads of each proxy; the number of processors if not given
     #[arg(long)]
     pub(crate) threads: Option<NonZeroUsize>,

@@ -7,6 +7,8 @@ use clap::ValueEnum as _;
 use serde::Serialize;
 use testkit::Server;
 
+use crate::bulk::{Bulk, Way};
+use crate::curves::Curve;
 use crate::load::{Load, Sample};
 use crate::options::Options;
 use crate::peers::{DIRECT, FLOOR, OURS, Peer};
@@ -38,14 +40,47 @@ pub(crate) struct Report {
     command: String,
     versions: Vec<(&'static str, String)>,
     rows: Vec<Row>,
-    /// KiB for each client that does nothing, by peer.
-    idle: Vec<Option<f64>>,
+    figures: Vec<Figure>,
+    /// How costs grow, where that was asked for.
+    pub(crate) curves: Vec<Curve>,
+}
+
+/// A number for each peer.
+#[derive(Debug, Serialize)]
+pub(crate) struct Figure {
+    pub(crate) load: &'static str,
+    pub(crate) name: &'static str,
+    pub(crate) decimals: usize,
+    /// By peer, in the peers' order.
+    pub(crate) values: Vec<Option<f64>>,
+}
+
+/// Where clients, proxies and server run.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Place {
+    Anywhere,
+    OneProcessor,
+}
+
+/// The figures of what was moved, from all rounds by peer.
+pub(crate) fn of_bulk(way: Way, taken: &[Vec<Bulk>]) -> Vec<Figure> {
+    let figure = |name, decimals, value: fn(&Bulk) -> Option<f64>| {
+        let values = taken.iter().map(|rounds| median(rounds.iter().filter_map(value))).collect();
+        Figure { load: way.words(), name, decimals, values }
+    };
+    vec![
+        figure("MiB per second", 0, |bulk| Some(bulk.mib_per_second)),
+        figure("processor time for a GiB, s", 2, |bulk| bulk.cpu_per_gib),
+        figure("memory grown by, MiB", 1, |bulk| bulk.grown_mib),
+    ]
 }
 
 /// All samples of one load at one number of connections.
 #[derive(Debug, Serialize)]
 pub(crate) struct Row {
     load: Load,
+    place: Place,
     connections: usize,
     /// Samples by peer, in the peers' order.
     samples: Vec<Vec<Sample>>,
@@ -55,9 +90,14 @@ pub(crate) struct Row {
 
 impl Row {
     /// From the samples by peer.
-    pub(crate) fn new(load: Load, connections: usize, samples: Vec<Vec<Sample>>) -> Self {
+    pub(crate) fn new(
+        load: Load,
+        place: Place,
+        connections: usize,
+        samples: Vec<Vec<Sample>>,
+    ) -> Self {
         let medians = samples.iter().map(|taken| median_sample(taken)).collect();
-        Self { load, connections, samples, medians }
+        Self { load, place, connections, samples, medians }
     }
 
     /// One line of the table.
@@ -67,7 +107,11 @@ impl Row {
             self.medians.get(at)?.as_ref()
         };
         let value = |name: &str| (metric.value)(median(name)?, median(DIRECT));
-        let head = [self.load.words(), &self.connections.to_string(), metric.name];
+        let load = match self.place {
+            Place::Anywhere => self.load.words().to_owned(),
+            Place::OneProcessor => format!("{}, one processor", self.load.words()),
+        };
+        let head = [&*load, &self.connections.to_string(), metric.name];
         line(head, names, metric.decimals, value)
     }
 }
@@ -83,7 +127,10 @@ fn line(
         Some(number) => format!("{number:.decimals$}"),
         None => "–".to_owned(),
     };
-    let ratio = |to: &str| value(OURS).zip(value(to)).map(|(ours, other)| ours / other);
+    let ratio = |to: &str| {
+        let other = value(to).filter(|other| *other != 0.0)?;
+        value(OURS).map(|ours| ours / other)
+    };
     let mut cells: Vec<_> = head.map(str::to_owned).into();
     cells.extend(names.iter().map(|name| show(value(name), decimals)));
     cells.extend([DIRECT, FLOOR].map(|to| show(ratio(to), 2)));
@@ -97,7 +144,7 @@ impl Report {
         peers: &[Peer],
         options: &Options,
         rows: Vec<Row>,
-        idle: Vec<Option<f64>>,
+        figures: Vec<Figure>,
     ) -> Self {
         let versions = peers.iter().map(|peer| (peer.name(), peer.version().to_owned())).collect();
         let machine = format!(
@@ -109,7 +156,8 @@ impl Report {
             server.program().version(),
             options.threads(),
         );
-        Self { machine, command: command(options), versions, rows, idle }
+        let (command, curves) = (command(options), Vec::new());
+        Self { machine, command, versions, rows, figures, curves }
     }
 
     /// The table, with the machine and the command that makes it.
@@ -129,11 +177,13 @@ impl Report {
         for row in &self.rows {
             text.extend(METRICS.iter().map(|metric| row.line(metric, &names)));
         }
-        let of = |name: &str| {
-            names.iter().position(|&one| one == name).and_then(|at| *self.idle.get(at)?)
-        };
-        if of(OURS).is_some() {
-            text.push_str(&line(["idle", "", "memory for each, KiB"], &names, 1, of));
+        for Figure { load, name, decimals, values } in &self.figures {
+            let of = |peer: &str| {
+                names.iter().position(|&one| one == peer).and_then(|at| *values.get(at)?)
+            };
+            if of(OURS).is_some() {
+                text.push_str(&line([load, "", name], &names, *decimals, of));
+            }
         }
         text
     }
@@ -146,12 +196,13 @@ fn command(options: &Options) -> String {
     let loads: Vec<_> = options.loads.iter().filter_map(word).collect();
     let threads = options.threads.map_or_else(String::new, |count| format!(" --threads {count}"));
     format!(
-        "make bench BENCH='--rounds {} --seconds {} --loads {} --connections {} --idle {}{threads}'",
+        "make bench BENCH='--rounds {} --seconds {} --loads {} --connections {} --idle {} --bulk {}{threads}'",
         options.rounds,
         options.seconds,
         loads.join(","),
         connections.join(","),
         options.idle,
+        options.bulk,
     )
 }
 
@@ -213,6 +264,7 @@ mod tests {
     fn the_table_shows_numbers_and_ratios() {
         let rows = vec![Row::new(
             Load::Select,
+            Place::Anywhere,
             16,
             vec![
                 vec![sample(1000.0, 40.0, None)],
@@ -229,7 +281,13 @@ mod tests {
                 (OURS, "0.1".to_owned()),
             ],
             rows,
-            idle: vec![None, Some(4.0), Some(3.0)],
+            figures: vec![Figure {
+                load: "idle",
+                name: "memory for each, KiB",
+                decimals: 1,
+                values: vec![None, Some(4.0), Some(3.0)],
+            }],
+            curves: Vec::new(),
         };
         let expected = "\
 Machine: M.

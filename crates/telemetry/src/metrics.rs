@@ -12,8 +12,8 @@ use policy::view::View;
 use prometheus::core::Collector;
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{
-    HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-    TextEncoder,
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
 };
 
 use crate::ledger::Ledger;
@@ -60,7 +60,7 @@ pub(crate) struct Shared {
     pub(crate) pinned: IntGaugeVec,
     pub(crate) held: IntGauge,
     pub(crate) waiting: IntGauge,
-    pub(crate) wait_seconds: HistogramVec,
+    pub(crate) wait_seconds: Histogram,
     pub(crate) connections: IntGaugeVec,
 }
 
@@ -305,8 +305,7 @@ impl Shared {
             pinned: maker.gauges("failsoft_sessions_pinned")?,
             held: maker.gauge("failsoft_writes_held")?,
             waiting: maker.gauge("failsoft_statements_waiting")?,
-            wait_seconds: maker
-                .histograms("failsoft_connection_wait_seconds", STATEMENT_BUCKETS)?,
+            wait_seconds: maker.histogram("failsoft_connection_wait_seconds", STATEMENT_BUCKETS)?,
             connections: maker.gauges("failsoft_server_connections")?,
         })
     }
@@ -336,6 +335,12 @@ impl Maker {
     fn counter(&self, name: &str) -> Result<IntCounter, prometheus::Error> {
         let (help, _) = row(name)?;
         self.register(IntCounter::new(name, help)?)
+    }
+
+    fn histogram(&self, name: &str, buckets: &[f64]) -> Result<Histogram, prometheus::Error> {
+        let (help, _) = row(name)?;
+        let options = HistogramOpts::new(name, help).buckets(buckets.to_vec());
+        self.register(Histogram::with_opts(options)?)
     }
 
     fn histograms(&self, name: &str, buckets: &[f64]) -> Result<HistogramVec, prometheus::Error> {

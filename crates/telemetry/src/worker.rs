@@ -229,7 +229,7 @@ impl WorkerMetrics {
     pub fn waiting(&self) -> WaitingGuard {
         let Shared { waiting, wait_seconds, .. } = &self.shared;
         waiting.inc();
-        let timer = wait_seconds.with_label_values::<&str>(&[]).start_timer();
+        let timer = wait_seconds.start_timer();
         WaitingGuard { waiting: waiting.clone(), _timer: timer }
     }
 

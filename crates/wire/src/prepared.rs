@@ -140,12 +140,12 @@ pub fn execute_types(
     Ok(Types::Sent { at: flag_at + 1, end: payload.len() - cursor.rest().len(), named })
 }
 
-/// The types of a statement's own parameters among those that were sent: two bytes each.
-#[must_use]
-pub fn own_types(sent: &[u8], parameters: u16, named: bool) -> Vec<u8> {
+/// Puts the types of a statement's own parameters, two bytes each, among those that were sent, in place of
+/// what was kept of them.
+pub fn keep_own_types(sent: &[u8], parameters: u16, named: bool, types: &mut Vec<u8>) {
     const WHAT: &str = "types";
     let mut cursor = Cursor::new(sent);
-    let mut types = Vec::new();
+    types.clear();
     while types.len() < 2 * usize::from(parameters)
         && let Ok(kind) = cursor.u16(WHAT)
     {
@@ -154,7 +154,6 @@ pub fn own_types(sent: &[u8], parameters: u16, named: bool) -> Vec<u8> {
             break;
         }
     }
-    types
 }
 
 /// The payload of an execution that relies on types sent before, with these, of two bytes each. `flag_at`
@@ -257,9 +256,14 @@ mod tests {
     #[test]
     fn types_are_kept_and_put_in() {
         let named = b"\x03\0\0\xfd\x80\x01a\x0f\0\x01b";
-        assert_eq!(own_types(named, 2, true), b"\x03\0\xfd\x80");
-        assert_eq!(own_types(b"\x03\0\xfd\x80\x0f\0", 2, false), b"\x03\0\xfd\x80");
-        assert_eq!(own_types(b"\x03\0\x09", 2, true), b"\x03\0");
+        let own = |sent, named| {
+            let mut kept = b"of before".to_vec();
+            keep_own_types(sent, 2, named, &mut kept);
+            kept
+        };
+        assert_eq!(own(named, true), b"\x03\0\xfd\x80");
+        assert_eq!(own(b"\x03\0\xfd\x80\x0f\0", false), b"\x03\0\xfd\x80");
+        assert_eq!(own(b"\x03\0\x09", true), b"\x03\0");
         let without = execution(8, b"\x02\0\0VALU");
         let with = |named| with_types(&without, 12, b"\x03\0\xfd\x80", named);
         assert_eq!(with(false), execution(8, b"\x02\0\x01\x03\0\xfd\x80VALU"));

@@ -68,7 +68,7 @@ mod tests {
         Sharing { size, wait: Duration::from_secs(60) }
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn who_waits_is_served_in_the_order_of_coming_and_not_for_ever() {
         let turns = Rc::new(Turns::default());
         let first = turns.wait(sharing(1)).await.unwrap();
@@ -93,7 +93,8 @@ mod tests {
         tasks.await;
         assert_eq!(*order.borrow(), [0, 1, 2, 3, 4]);
         let _first = turns.wait(sharing(1)).await.unwrap();
-        assert!(turns.wait(sharing(1)).await.is_none(), "the time was up");
+        let impatient = Sharing { wait: Duration::from_millis(1), ..sharing(1) };
+        assert!(turns.wait(impatient).await.is_none(), "the time was up");
     }
 
     #[tokio::test]

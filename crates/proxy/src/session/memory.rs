@@ -117,7 +117,9 @@ impl Memory {
     /// Takes note that another session has the connection, whose last insert id was asked for before
     /// if it is given here.
     pub(super) fn move_on(&mut self, server: &str, insert_id: Option<u64>) {
-        let cause = "another session took its connection";
+        // The server is well.
+        let server = &format!("its connection to {server}");
+        let cause = "it was lent to another session, or was idle for too long";
         self.lose(server, cause);
         if let Some(id) = insert_id {
             (self.insert_id, self.owed_insert_id) = (None, id);

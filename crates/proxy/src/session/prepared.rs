@@ -5,8 +5,8 @@ use sql::Kind;
 use wire::command::{self, Command};
 use wire::frame::{HEADER_LEN, Header, join_frames, put_packet};
 use wire::prepared::{
-    BulkTypes, CURSOR_FLAGS, PrepareOk, Types, bulk_types, execute_types, is_prepare_ok, own_types,
-    set_statement_id, statement_id, with_bulk_types, with_types,
+    BulkTypes, CURSOR_FLAGS, PrepareOk, Types, bulk_types, execute_types, is_prepare_ok,
+    keep_own_types, set_statement_id, statement_id, with_bulk_types, with_types,
 };
 use wire::reply::ReplyEnd;
 use wire::status::{CURSOR_EXISTS, LAST_ROW_SENT};
@@ -136,8 +136,11 @@ impl Session {
         let parameters = prepared.parameters;
         let types = execute_types(self.payload(), parameters, attributes).unwrap_or(Types::None);
         if let Types::Sent { at, end, named } = types {
+            let kept = self.carried.prepared.get_mut(&id);
+            let mut own =
+                kept.map(|prepared| std::mem::take(&mut prepared.types)).unwrap_or_default();
             let sent = self.payload().get(at..end).unwrap_or_default();
-            let own = own_types(sent, parameters, named);
+            keep_own_types(sent, parameters, named, &mut own);
             if let Some(prepared) = self.carried.prepared.get_mut(&id) {
                 prepared.types = own;
             }
