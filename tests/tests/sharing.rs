@@ -2,6 +2,7 @@
 //! get their turn.
 #![allow(
     clippy::disallowed_methods,
+    clippy::indexing_slicing,
     clippy::panic,
     clippy::print_stdout,
     clippy::unwrap_used,
@@ -12,10 +13,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+mod raw;
+
 use failsoft_tests::{PATIENCE, Stack, behind_a_link_with, cut, is_error, outcome, write_until_ok};
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
-use testkit::{Account, Flavor, execute, flavors, query_one, wait_until};
+use raw::{Kind, Wire, com, execution};
+use testkit::{Account, Flavor, capability, execute, flavors, query_one, wait_until};
 
 const OTHER: Account = Account { user: "other", pass: "other-pass" };
 
@@ -191,6 +195,32 @@ async fn prepared_statements_follow_their_session() {
             .unwrap()
             .unwrap();
         assert_eq!(count, 1, "{flavor}: of what was closed nothing is left");
+    }
+}
+
+/// What a client says while its connection is parked holds there as well.
+#[tokio::test(flavor = "multi_thread")]
+async fn commands_that_failsoft_answers_hold_on_the_parked_connection() {
+    for flavor in flavors() {
+        let stack = one(flavor, "").await;
+        let mut wire = Wire::login(stack.failsoft.port(), capability::MULTI_STATEMENTS).await;
+        assert_eq!(wire.value("SELECT 1").await, "1");
+        wire.ask(com::SET_OPTION, &[1, 0], Kind::One).await;
+        let refused = wire.query("SELECT 1; SELECT 2").await;
+        assert_eq!(refused[0].error().map(|error| error.0), Some(1064), "{flavor}: {refused:?}");
+        // It keeps the connection.
+        drop(wire);
+        // Of a statement that is reset, what was sent for it is forgotten.
+        let mut wire = Wire::login(stack.failsoft.port(), 0).await;
+        let (id, _) = wire.prepare("SELECT ?").await;
+        let data = [&id.to_le_bytes()[..], &[7, 0], b"for no parameter"].concat();
+        wire.client.command(com::STMT_SEND_LONG_DATA, &data).await.unwrap();
+        let execution = [&execution(id, 0), &b"\0\x01\x08\0\x07\0\0\0\0\0\0\0"[..]].concat();
+        let refused = wire.ask(com::STMT_EXECUTE, &execution, Kind::Results).await;
+        assert!(refused[0].is_err(), "{flavor}: {refused:?}");
+        wire.ask(com::STMT_RESET, &id.to_le_bytes(), Kind::One).await;
+        let rows = wire.ask(com::STMT_EXECUTE, &execution, Kind::Results).await;
+        assert!(!rows[0].is_err(), "{flavor}: {rows:?}");
     }
 }
 

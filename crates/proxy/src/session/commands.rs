@@ -228,6 +228,7 @@ impl Session {
             let statement = command_statement(Kind::Session, known.name);
             self.pass(request(known, statement, Some(id))).await
         } else {
+            self.parked.iter_mut().for_each(|parked| parked.stale.push(id));
             self.tell_ok().await
         };
         if let Some(prepared) = self.carried.prepared.get_mut(&id) {

@@ -29,8 +29,9 @@ const LINGERS: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Parked {
     pub(super) server: ServerId,
-    /// Statements that are prepared there were closed since.
-    pub(super) has_closed: bool,
+    /// The statements that the client closed or reset since, by failsoft's ids. They may be prepared there,
+    /// with what was sent for them.
+    pub(super) stale: Vec<u32>,
 }
 
 impl Session {
@@ -62,7 +63,7 @@ impl Session {
         };
         backend.may_have_insert_id |= self.memory.has_insert_id();
         backend.condition = Some(Rc::clone(&condition));
-        self.parked = Some(Parked { server: backend.server, has_closed: false });
+        self.parked = Some(Parked { server: backend.server, stale: Vec::new() });
         self.worker.pool.park(backend, condition);
     }
 
@@ -133,7 +134,7 @@ impl Session {
         let wanted = (sought.server, sought.epoch);
         match self.worker.pool.take_own(&self.worker, session, wanted, &self.carried) {
             Own::Kept(mut backend) => {
-                if parked.has_closed && self.close_what_was_closed(&mut backend).await.is_err() {
+                if close_all(&mut backend, &parked.stale).await.is_err() {
                     self.memory.lose(&backend.name, "it lost the connection");
                     return None;
                 }
@@ -163,20 +164,6 @@ impl Session {
         view.server(server).map_or_else(String::new, |server| server.name.to_string())
     }
 
-    /// Has the server forget the statements that the client closed meanwhile.
-    async fn close_what_was_closed(&self, backend: &mut Backend) -> Result<(), Loss> {
-        let mut bytes = Vec::new();
-        backend.prepared.retain(|id, known| {
-            let is_open = self.carried.prepared.contains_key(id);
-            if !is_open {
-                let [a, b, c, d] = known.id.to_le_bytes();
-                put_packet(&mut bytes, 0, &[command::STMT_CLOSE, a, b, c, d]);
-            }
-            is_open
-        });
-        backend.send(&bytes, &mut 0).await
-    }
-
     /// Sees to it that there are no more connections to a server than are to be shared once another is
     /// made.
     pub(super) async fn make_room_at(&self, server: ServerId) {
@@ -200,5 +187,19 @@ impl Session {
             self.worker.pool.disown(session);
             self.worker.insert_ids.forget(session);
         }
+    }
+}
+
+/// Has the server forget these statements, as far as it knows them. Those that are not closed are prepared
+/// again when they are needed.
+async fn close_all(backend: &mut Backend, stale: &[u32]) -> Result<(), Loss> {
+    let mut bytes = Vec::new();
+    for known in stale.iter().filter_map(|id| backend.prepared.remove(id)) {
+        let [a, b, c, d] = known.id.to_le_bytes();
+        put_packet(&mut bytes, 0, &[command::STMT_CLOSE, a, b, c, d]);
+    }
+    match bytes.is_empty() {
+        true => Ok(()),
+        false => backend.send(&bytes, &mut 0).await,
     }
 }

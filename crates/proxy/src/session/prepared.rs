@@ -268,7 +268,7 @@ impl Session {
         self.carried.prepared.remove(&id);
         self.settle_prepared_pins();
         let Some(backend) = &mut self.backend else {
-            self.parked.iter_mut().for_each(|parked| parked.has_closed = true);
+            self.parked.iter_mut().for_each(|parked| parked.stale.push(id));
             return Flow::On;
         };
         let Some(known) = backend.prepared.remove(&id) else { return Flow::On };

@@ -159,10 +159,11 @@ impl Carried {
         }
     }
 
-    /// Whether this is the session's state.
+    /// Whether this is the session's state. That of a session with an option is nobody else's.
     pub(crate) fn is_in(&self, state: &State) -> bool {
         let set = state.settings.iter().map(|(sql, schema)| (sql, schema));
-        self.was_reset == state.was_reset
+        self.multi_statements.is_none()
+            && self.was_reset == state.was_reset
             && self.has_to_choose_last() == state.chose_last
             && self.settings.iter().map(|each| (&each.sql, &each.schema)).eq(set)
     }
@@ -355,6 +356,9 @@ mod tests {
         reset.reset(45);
         assert!(reset.version() > before && !reset.is_in(&State::default()));
         assert!(carried().is_in(&State::default()));
+        let mut with_option = carried();
+        with_option.choose_option(false);
+        assert!(!with_option.is_in(&State::default()), "the option has to be set");
     }
 
     #[test]
