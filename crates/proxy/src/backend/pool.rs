@@ -116,7 +116,7 @@ pub(crate) enum Own {
 const BELIEVED: Duration = Duration::from_secs(10);
 
 impl Condition {
-    /// None where such a connection is never given to another session.
+    /// What a connection that was made for such sessions is to this one.
     pub(crate) fn of(session: u32, made_for: MadeFor, carried: &Carried) -> Self {
         Self { session, version: carried.version(), made_for, state: carried.state() }
     }

@@ -55,7 +55,6 @@ impl Session {
 
     /// Closes the connection in hand, or keeps it for other sessions. Nothing is in flight on it.
     pub(super) fn part_with_backend(&mut self) {
-        self.give_up_parked();
         let is_plain = self.gone.is_none()
             && self.pins.without(RESETTABLE).is_empty()
             && !self.carried.schema_is_doubtful

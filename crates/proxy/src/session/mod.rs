@@ -218,6 +218,7 @@ impl Session {
             }
             self.park();
         }
+        self.give_up_parked();
         if is_quiet {
             self.part_with_backend();
         } else if let Some(backend) = self.backend.take() {
