@@ -41,8 +41,9 @@ const TOLERANCE: u64 = 5;
 
 /// What follows the words of a load where its allocations are counted, for a hundred of each.
 const ALLOCATIONS: &str = ", allocations for a hundred";
-/// Those that are made by the way, with no statement.
-const BY_THE_WAY: u64 = 5;
+/// Those that are made by the way, with no statement: more where the machine is busy and a run takes longer.
+/// One more for each statement would be a hundred.
+const BY_THE_WAY: u64 = 40;
 
 /// What a run took.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -304,7 +305,7 @@ mod tests {
         assert!(compare(&before, &baseline(&[("new", 1)])).1, "a load that the file lacks");
         let name = format!("select{ALLOCATIONS}");
         let before = baseline(&[(&name, 0)]);
-        for (count, expected) in [(5, false), (6, true)] {
+        for (count, expected) in [(40, false), (41, true)] {
             assert_eq!(compare(&before, &baseline(&[(&name, count)])).1, expected, "{count}");
         }
     }
