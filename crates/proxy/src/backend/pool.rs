@@ -184,7 +184,7 @@ impl Pool {
         if idle.is_empty() || wanted.user_was_changed {
             return None;
         }
-        let (terms, settings, now) = (worker.terms(wanted.server)?, worker.pool_settings()?, now());
+        let (settings, now) = (worker.pool_settings()?, now());
         loop {
             let fits = idle.iter().enumerate().filter_map(|(at, each)| {
                 let order = if settings.shared.is_some() { usize::MAX - at } else { at };
@@ -192,7 +192,7 @@ impl Pool {
             });
             let (fit, _, at) = fits.max()?;
             let mut found = idle.remove(at);
-            if found.backend.terms == terms && found.is_good(settings, now) {
+            if found.is_good(worker, now) {
                 let is_condemned = found.owner.is_some_and(|owner| {
                     found.backend.let_go();
                     worker.shared.registry.is_condemned(owner)
@@ -231,10 +231,9 @@ impl Pool {
             return Own::Given(None);
         }
         let mut own = idle.remove(at);
-        let settings = worker.pool_settings().filter(|settings| own.is_good(*settings, now()));
+        let is_good = own.is_good(worker, now());
         let mut backend = own.backend;
-        let has_terms = worker.terms(server).is_some_and(|terms| terms == backend.terms);
-        if settings.is_none() || !has_terms {
+        if !is_good {
             return Own::Given(Some(backend));
         }
         backend.generation = worker.generation();
@@ -278,12 +277,8 @@ impl Pool {
         if self.is_empty() {
             return;
         }
-        let (settings, now) = (worker.pool_settings(), now());
-        let is_over = |each: &mut Idle| {
-            let terms = worker.terms(each.backend.server);
-            terms.is_none_or(|terms| terms != each.backend.terms)
-                || settings.is_none_or(|settings| !each.is_good(settings, now))
-        };
+        let now = now();
+        let is_over = |each: &mut Idle| !each.is_good(worker, now);
         let over: Vec<_> = self.idle.borrow_mut().extract_if(.., is_over).collect();
         over.into_iter().for_each(|each| each.backend.close());
     }
@@ -295,16 +290,16 @@ impl Pool {
 
     /// Closes the connection to this server that waited longest; false where there is none.
     pub(crate) fn make_room(&self, server: ServerId) -> bool {
-        self.take_oldest(server).map(|found| found.backend.close()).is_some()
+        self.take_oldest(server).map(|(backend, _)| backend.close()).is_some()
     }
 
-    /// Takes the connection to this server out that waited longest, and that would not do.
-    pub(crate) fn take_oldest(&self, server: ServerId) -> Option<Found> {
+    /// Takes the connection to this server out that waited longest, with the session that parked it.
+    pub(crate) fn take_oldest(&self, server: ServerId) -> Option<(Backend, Option<u32>)> {
         let mut idle = self.idle.borrow_mut();
         let oldest = idle.iter().position(|each| each.backend.server == server)?;
         let Idle { mut backend, owner, .. } = idle.remove(oldest);
         backend.let_go();
-        Some(Found { backend, owner, fit: Fit::Uncleaned })
+        Some((backend, owner))
     }
 
     /// How many connections to this server are here.
@@ -375,8 +370,12 @@ impl Idle {
         self.backend.let_go();
     }
 
-    fn is_good(&mut self, settings: PoolSettings, now: Instant) -> bool {
-        !self.is_old(settings, now) && !self.is_lost()
+    /// Whether it may be used, by the configuration in force.
+    fn is_good(&mut self, worker: &Worker, now: Instant) -> bool {
+        let terms = worker.terms(self.backend.server);
+        terms.is_some_and(|terms| terms == self.backend.terms)
+            && worker.pool_settings().is_some_and(|settings| !self.is_old(settings, now))
+            && !self.is_lost()
     }
 
     /// What its owner may come back for, to ask for its last insert id, may grow old.

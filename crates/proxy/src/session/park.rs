@@ -16,7 +16,7 @@ use super::Session;
 use super::acquire::{MOVED, Sought};
 use super::unavailable::Unavailable;
 use crate::backend::connect::Wanted;
-use crate::backend::pool::{Condition, Found, MadeFor, Own};
+use crate::backend::pool::{Condition, MadeFor, Own};
 use crate::backend::{Backend, ConnectError, Loss, insert_ids};
 use crate::clock::now;
 use crate::settings::Sharing;
@@ -172,8 +172,7 @@ impl Session {
             return;
         };
         while self.worker.pool.count(server) + turns.taken() > sharing.size {
-            let Some(oldest) = self.worker.pool.take_oldest(server) else { return };
-            let Found { mut backend, owner, .. } = oldest;
+            let Some((mut backend, owner)) = self.worker.pool.take_oldest(server) else { return };
             if insert_ids::keep(&self.worker, &mut backend, owner).await.is_ok() {
                 backend.close();
             }
