@@ -139,12 +139,62 @@ fn the_sentence_of_1290_stands_to_the_letter() {
 
 #[test]
 fn every_path_is_listed() {
-    let source = read("crates/console/src/web.rs");
-    let routes = source.split(".route(").skip(1).filter_map(|rest| rest.split('"').nth(1));
-    let routes: Vec<_> = routes.collect();
-    assert!(routes.len() > 5, "{routes:?}");
-    let rows = routes.iter().map(|path| format!("\n| `{path}` | "));
-    assert_none("rows missing in docs/operating.md", &missing("docs/operating.md", rows));
+    let sources = ["web", "actions", "stream", "pages"];
+    let sources = sources.map(|name| read(&format!("crates/console/src/{name}.rs"))).concat();
+    let paths: BTreeSet<_> = sources
+        .split('"')
+        .skip(1)
+        .step_by(2)
+        .filter(|text| text.starts_with('/') && !text.contains(' ') && !text.contains("/assets/"))
+        .map(|path| path.replace("{server}", "db002:3306").replace("{id}", "1073741825"))
+        .collect();
+    assert!(paths.len() > 25, "{paths:?}");
+    let (api, others): (Vec<_>, Vec<_>) =
+        paths.into_iter().partition(|path| path.starts_with("/api/"));
+    assert_none("missing in docs/api.md", &missing("docs/api.md", api));
+    let others = others.into_iter().map(|path| format!("`{path}`"));
+    assert_none("missing in docs/operating.md", &missing("docs/operating.md", others));
+}
+
+#[test]
+fn every_statement_of_the_admin_port_is_listed() {
+    let rows = console::admin::COMMANDS
+        .iter()
+        .map(|(statement, does)| format!("\n| `{}` | {does} |", statement.replace('|', "\\|")));
+    assert_none("rows missing in docs/admin-port.md", &missing("docs/admin-port.md", rows));
+}
+
+/// Every configuration that is delivered is accepted.
+#[test]
+fn delivered_configurations_are_accepted() {
+    let folder = tempfile::tempdir().unwrap();
+    let secret = folder.path().join("secret");
+    fs::write(&secret, "secret").unwrap();
+    let variable = |name: &str| match name.ends_with("_FILE") {
+        true => Some(secret.to_str().unwrap().to_owned()),
+        false => Some("secret".to_owned()),
+    };
+    let folders = ["deploy/examples", "deploy/compose", "deploy/debian"];
+    let files = folders.iter().flat_map(|folder| below(folder, ".yaml"));
+    let mut texts: Vec<_> = files.map(|path| (read(&path), path)).collect();
+    assert!(texts.len() >= 9, "{texts:?}");
+    let manifest = "deploy/kubernetes/failsoft.yaml";
+    texts.push((in_config_map(&read(manifest)), manifest.to_owned()));
+    for (text, path) in texts {
+        if let Err(error) = config::Config::parse(&path, &text, &variable) {
+            panic!("{error}");
+        }
+    }
+}
+
+/// The configuration in a manifest: what is indented below its name.
+fn in_config_map(manifest: &str) -> String {
+    let mut lines =
+        manifest.lines().skip_while(|line| !line.trim().starts_with("failsoft.yaml: |"));
+    let head = lines.next().expect("a configuration in the manifest");
+    let indent = head.len() - head.trim_start().len() + 2;
+    let inner = lines.take_while(|line| line.is_empty() || line.starts_with(&" ".repeat(indent)));
+    inner.map(|line| format!("{}\n", line.get(indent..).unwrap_or_default())).collect()
 }
 
 #[test]

@@ -529,6 +529,29 @@ async fn command_line_clients(port: u16, choices: &'static [&[&str]]) {
     }
 }
 
+/// Command lines take TLS where it is offered, and there is none on a Unix socket; and another account of
+/// the system's may connect to it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_line_logs_in_over_a_socket() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("socket");
+    let yaml = format!("listen: [\"127.0.0.1:{{listen}}\", \"unix:{}\"]", socket.display());
+    for client in installed_clients() {
+        let _stack = start(flavors()[0], &yaml).await;
+        let mode = std::fs::metadata(&socket).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o777, "{mode:o}");
+        let mut command = tokio::process::Command::new(&client);
+        command.arg("--no-defaults").arg(format!("--socket={}", socket.display()));
+        command.args(["--user", APP.user, &format!("--password={}", APP.pass)]);
+        command.args(["--execute", "SELECT 'it ' 'works'"]);
+        let output = command.output().await.unwrap();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        let shown = String::from_utf8_lossy(&output.stdout);
+        assert!(shown.contains("it works"), "{}: {errors}", client.display());
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn sockets_and_stalls() {
     for flavor in flavors().into_iter().take(1) {

@@ -54,6 +54,8 @@ pub struct Config {
     pub drain_timeout: Duration,
     /// Statements that take at least this long are logged; `None` is off.
     pub slow_statement: Option<Duration>,
+    /// Statements a second that each thread looks at for the list of statements.
+    pub digests_per_second: u32,
     /// Where the outcome ledger outlives the process.
     pub ledger: Option<PathBuf>,
     /// Encryption.

@@ -53,6 +53,7 @@ pub(crate) fn config(reader: &mut Reader<'_>, node: &Node) -> Option<Config> {
     let pool = pool(reader, root, limits, threads);
     let drain_timeout = reader.read_or_default(root, "drain_timeout", duration);
     let slow_statement = reader.read_or_default(root, "slow_statement", duration_or_off);
+    let digests_per_second = reader.read_or_default(root, "digests_per_second", whole::<u32>);
     let ledger = reader.path(root, "ledger").value();
     Some(Config {
         listen,
@@ -74,6 +75,7 @@ pub(crate) fn config(reader: &mut Reader<'_>, node: &Node) -> Option<Config> {
         threads,
         drain_timeout: drain_timeout?,
         slow_statement: slow_statement?,
+        digests_per_second: digests_per_second?,
         ledger,
         tls: tls?,
         log: log?,

@@ -135,8 +135,7 @@ pub const SETTINGS: &[Setting] = &[
         "admin.mysql",
         Kind::AddressOrOff,
         "off",
-        "Where the admin console in the MySQL protocol is served. Accepted, and of no effect in this \
-         version.",
+        "Where the admin console in the MySQL protocol is served; its password is the token.",
     ),
     row(
         "admin.token",
@@ -437,8 +436,15 @@ pub const SETTINGS: &[Setting] = &[
         "slow_statement",
         Kind::TimeOrOff(0, 24 * HOUR),
         "off",
-        "Logs statements that take at least this long, by digest. Accepted, and of no effect in this \
-         version.",
+        "Logs statements that take at least this long, without their values, and keeps the latest \
+         hundred for the console.",
+    ),
+    row(
+        "digests_per_second",
+        Kind::Whole(0, 1_000_000),
+        "200",
+        "How many statements a second each thread looks at for the list of statements; with more \
+         than that the list's numbers are estimates. 0 makes no list.",
     ),
     row(
         "ledger",

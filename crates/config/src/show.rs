@@ -94,6 +94,7 @@ fn whole(config: &Config) -> Part<'_> {
         ("threads", plain(config.threads)),
         ("drain_timeout", time(config.drain_timeout)),
         ("slow_statement", config.slow_statement.map_or_else(off, time)),
+        ("digests_per_second", plain(config.digests_per_second)),
         ("ledger", config.ledger.as_deref().map_or(Part::Absent, file)),
         ("tls", tls(&config.tls)),
         ("log", log(config.log)),

@@ -1,4 +1,4 @@
-//! Actions: what changes something, and who may.
+//! Actions by HTTP: what changes something, and who may.
 //!
 //! Every action needs the token of the configuration in an `Authorization` header, which no page of
 //! another site can make a browser send: it would have to ask first, and is never allowed to.
@@ -9,17 +9,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::rejection::JsonRejection;
-use axum::extract::{ConnectInfo, FromRequestParts, Path, State};
+use axum::extract::rejection::{JsonRejection, PathRejection};
+use axum::extract::{ConnectInfo, FromRef, FromRequestParts, Path, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use control::{Order, OrderError};
+use control::Order;
 use subtle::ConstantTimeEq;
-use tokio::sync::{mpsc, oneshot};
 
-use crate::api::{Pause, ReadOnly, Refused, Reloaded, Resume};
-use crate::web::{Console, Phase};
+use crate::api::{Pause, ReadOnly, Refused, Reloaded, Resume, Status};
+use crate::orders::{Refusal, RefusalKind};
+use crate::web::Console;
 
 /// What whoever orders an action has to know.
 #[derive(Clone, Eq, PartialEq)]
@@ -36,6 +36,11 @@ impl Token {
     fn is(&self, given: &[u8]) -> bool {
         self.0.as_bytes().ct_eq(given).into()
     }
+
+    /// The token itself, for logins that prove that they know it without sending it.
+    pub(crate) fn expose(&self) -> &str {
+        &self.0
+    }
 }
 
 impl fmt::Debug for Token {
@@ -44,37 +49,22 @@ impl fmt::Debug for Token {
     }
 }
 
-/// Somebody wants the configuration to be read again.
-#[derive(Debug)]
-pub struct Reload {
-    /// Who, in words.
-    pub by: String,
-    /// What came of it; what is wrong, a line for each problem.
-    pub answer: oneshot::Sender<Result<Reloaded, Vec<String>>>,
-}
-
-/// Where reloads are asked for.
-pub type Reloads = mpsc::Sender<Reload>;
-
-/// Where it is asked to be told once every session goes by what was ordered.
-pub type Settling = mpsc::Sender<oneshot::Sender<()>>;
-
 /// Somebody who may order actions.
 pub(crate) struct Operator(String);
 
-impl FromRequestParts<Arc<Console>> for Operator {
+impl<S: Sync> FromRequestParts<S> for Operator
+where
+    Arc<Console>: FromRef<S>,
+{
     type Rejection = Response;
 
-    async fn from_request_parts(
-        parts: &mut Parts,
-        console: &Arc<Console>,
-    ) -> Result<Self, Self::Rejection> {
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Self::Rejection> {
+        let console = Arc::<Console>::from_ref(state);
         let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
         let peer =
             peer.map_or_else(|| "somewhere".to_owned(), |ConnectInfo(peer)| peer.to_string());
-        let path = parts.uri.path();
-        admit(console, &parts.headers).map_err(|(code, why)| {
-            tracing::warn!("{path} was refused to {peer}: {why}");
+        admit(&console, &parts.headers).map_err(|(code, why)| {
+            console.note_refused(parts.uri.path(), &peer, why);
             let mut response = refuse(code, why);
             if code == StatusCode::UNAUTHORIZED {
                 let wanted = HeaderValue::from_static("Bearer realm=\"failsoft\"");
@@ -93,10 +83,13 @@ impl FromRequestParts<Arc<Console>> for Operator {
 const LONGEST_NAME: usize = 100;
 
 /// The part of a text that cannot be taken for anything but text.
-fn printable(text: &[u8]) -> String {
+pub(crate) fn printable(text: &[u8]) -> String {
     let plain = text.iter().filter(|byte| byte.is_ascii_graphic() || **byte == b' ');
     plain.take(LONGEST_NAME).map(|byte| char::from(*byte)).collect()
 }
+
+/// Why there are no actions at all.
+pub(crate) const NO_TOKEN: &str = "there are no actions, as the configuration has no admin.token";
 
 /// Whether a request with these headers may order actions; if not, the status and why.
 fn admit(console: &Console, headers: &HeaderMap) -> Result<(), (StatusCode, &'static str)> {
@@ -106,10 +99,7 @@ fn admit(console: &Console, headers: &HeaderMap) -> Result<(), (StatusCode, &'st
         return Err((StatusCode::FORBIDDEN, "the request comes from a page of another site"));
     }
     let token = console.token.borrow();
-    let Some(token) = token.as_ref() else {
-        let why = "there are no actions, as the configuration has no admin.token";
-        return Err((StatusCode::FORBIDDEN, why));
-    };
+    let Some(token) = token.as_ref() else { return Err((StatusCode::FORBIDDEN, NO_TOKEN)) };
     let Some(given) = headers.get(header::AUTHORIZATION) else {
         let why = "an action needs the token of the configuration (admin.token), in a header \
                    Authorization: Bearer TOKEN";
@@ -128,25 +118,50 @@ fn refuse(code: StatusCode, error: impl Into<String>) -> Response {
     (code, Json(refused)).into_response()
 }
 
-/// Reads the configuration again.
-pub(crate) async fn reload(State(console): State<Arc<Console>>, operator: Operator) -> Response {
-    if *console.phase.borrow() != Phase::Serving {
-        return refuse(StatusCode::SERVICE_UNAVAILABLE, "failsoft starts, or is about to end");
-    }
-    let (answer, answered) = oneshot::channel();
-    let asked = console.reloads.send(Reload { by: operator.0, answer }).await;
-    match (asked, answered.await) {
-        (Ok(()), Ok(Ok(reloaded))) => Json(reloaded).into_response(),
-        (Ok(()), Ok(Err(problems))) => {
-            let error = "the configuration on disk is invalid; nothing was changed".to_owned();
-            let refused = Refused { error, problems };
-            (StatusCode::UNPROCESSABLE_ENTITY, Json(refused)).into_response()
-        }
-        _ => refuse(StatusCode::SERVICE_UNAVAILABLE, "failsoft is about to end"),
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let code = match self.kind {
+            RefusalKind::NotFound => StatusCode::NOT_FOUND,
+            RefusalKind::Conflict => StatusCode::CONFLICT,
+            RefusalKind::Invalid => StatusCode::UNPROCESSABLE_ENTITY,
+            RefusalKind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        (code, Json(self.refused)).into_response()
     }
 }
 
+/// Reads the configuration again.
+#[utoipa::path(
+    post, path = "/api/v1/reload", tag = "actions", security(("token" = [])),
+    responses(
+        (status = 200, description = "It is in force.", body = Reloaded),
+        (status = 401, description = "The token is missing.", body = Refused),
+        (status = 403, description = "The token is wrong, or there is none.", body = Refused),
+        (status = 422, description = "The file is not good; nothing was changed.", body = Refused),
+        (status = 503, description = "failsoft starts, or is about to end.", body = Refused),
+    )
+)]
+pub(crate) async fn reload(
+    State(console): State<Arc<Console>>,
+    Operator(by): Operator,
+) -> Result<Json<Reloaded>, Refusal> {
+    console.reload(&by).await.map(Json)
+}
+
 /// Switches read-only mode on or off.
+#[utoipa::path(
+    post, path = "/api/v1/read-only", tag = "actions", security(("token" = [])),
+    request_body = ReadOnly,
+    responses(
+        (status = 200, description = "It is done, and all sessions go by it.", body = Status),
+        (status = 400, description = "The body is not JSON, or not as described.", body = Refused),
+        (status = 401, description = "The token is missing.", body = Refused),
+        (status = 403, description = "The token is wrong, or there is none.", body = Refused),
+        (status = 404, description = "There is no such partition.", body = Refused),
+        (status = 409, description = "The configuration says otherwise.", body = Refused),
+        (status = 503, description = "failsoft is about to end.", body = Refused),
+    )
+)]
 pub(crate) async fn read_only(
     State(console): State<Arc<Console>>,
     operator: Operator,
@@ -157,6 +172,18 @@ pub(crate) async fn read_only(
 }
 
 /// Has writes wait.
+#[utoipa::path(
+    post, path = "/api/v1/pause", tag = "actions", security(("token" = [])),
+    request_body = Pause,
+    responses(
+        (status = 200, description = "Writes wait.", body = Status),
+        (status = 400, description = "The body is not JSON, or not as described.", body = Refused),
+        (status = 401, description = "The token is missing.", body = Refused),
+        (status = 403, description = "The token is wrong, or there is none.", body = Refused),
+        (status = 404, description = "There is no such partition.", body = Refused),
+        (status = 503, description = "failsoft is about to end.", body = Refused),
+    )
+)]
 pub(crate) async fn pause(
     State(console): State<Arc<Console>>,
     operator: Operator,
@@ -170,9 +197,21 @@ pub(crate) async fn pause(
 }
 
 /// The longest that a write may wait: longer than any client does.
-const LONGEST_HOLD: Duration = Duration::from_secs(24 * 3600);
+pub(crate) const LONGEST_HOLD: Duration = Duration::from_secs(24 * 3600);
 
 /// Lets writes go on.
+#[utoipa::path(
+    post, path = "/api/v1/resume", tag = "actions", security(("token" = [])),
+    request_body = Resume,
+    responses(
+        (status = 200, description = "Writes go on.", body = Status),
+        (status = 400, description = "The body is not JSON, or not as described.", body = Refused),
+        (status = 401, description = "The token is missing.", body = Refused),
+        (status = 403, description = "The token is wrong, or there is none.", body = Refused),
+        (status = 404, description = "There is no such partition.", body = Refused),
+        (status = 503, description = "failsoft is about to end.", body = Refused),
+    )
+)]
 pub(crate) async fn resume(
     State(console): State<Arc<Console>>,
     operator: Operator,
@@ -196,39 +235,127 @@ async fn order_asked<T>(
 }
 
 /// Lets a server take traffic again.
+#[utoipa::path(
+    post, path = "/api/v1/servers/{server}/enable", tag = "actions", security(("token" = [])),
+    params(("server" = String, Path, description = "The server, as `host:port`.")),
+    responses(
+        (status = 200, description = "It takes traffic as soon as it is healthy.", body = Status),
+        (status = 400, description = "The server's name is not UTF-8.", body = Refused),
+        (status = 401, description = "The token is missing.", body = Refused),
+        (status = 403, description = "The token is wrong, or there is none.", body = Refused),
+        (status = 404, description = "There is no such server.", body = Refused),
+        (status = 409, description = "The configuration disables it.", body = Refused),
+        (status = 503, description = "failsoft is about to end.", body = Refused),
+    )
+)]
 pub(crate) async fn enable(
     State(console): State<Arc<Console>>,
     operator: Operator,
-    Path(server): Path<String>,
+    server: Result<Path<String>, PathRejection>,
 ) -> Response {
-    order(&console, operator, Order::SetEnabled { server, enabled: true }).await
+    order_server(&console, operator, server, true).await
 }
 
 /// Takes a server out.
+#[utoipa::path(
+    post, path = "/api/v1/servers/{server}/disable", tag = "actions", security(("token" = [])),
+    params(("server" = String, Path, description = "The server, as `host:port`.")),
+    responses(
+        (status = 200, description = "It gets no traffic and no checks.", body = Status),
+        (status = 400, description = "The server's name is not UTF-8.", body = Refused),
+        (status = 401, description = "The token is missing.", body = Refused),
+        (status = 403, description = "The token is wrong, or there is none.", body = Refused),
+        (status = 404, description = "There is no such server.", body = Refused),
+        (status = 503, description = "failsoft is about to end.", body = Refused),
+    )
+)]
 pub(crate) async fn disable(
     State(console): State<Arc<Console>>,
     operator: Operator,
-    Path(server): Path<String>,
+    server: Result<Path<String>, PathRejection>,
 ) -> Response {
-    order(&console, operator, Order::SetEnabled { server, enabled: false }).await
+    order_server(&console, operator, server, false).await
+}
+
+async fn order_server(
+    console: &Console,
+    operator: Operator,
+    server: Result<Path<String>, PathRejection>,
+    enabled: bool,
+) -> Response {
+    match server {
+        Ok(Path(server)) => order(console, operator, Order::SetEnabled { server, enabled }).await,
+        Err(error) => refuse(StatusCode::BAD_REQUEST, error.body_text()),
+    }
 }
 
 /// Carries out an order; answered with the status that follows from it.
 async fn order(console: &Console, Operator(by): Operator, order: Order) -> Response {
-    match console.control.order(order, &by).await {
-        Ok(()) => {
-            console.settle().await;
-            Json(console.status()).into_response()
-        }
-        Err(error) => {
-            let code = match error {
-                OrderError::UnknownServer { .. } | OrderError::UnknownPartition { .. } => {
-                    StatusCode::NOT_FOUND
-                }
-                OrderError::InConfiguration(_) => StatusCode::CONFLICT,
-                OrderError::Stopped => StatusCode::SERVICE_UNAVAILABLE,
-            };
-            refuse(code, error.to_string())
-        }
+    match console.order(order, &by).await {
+        Ok(()) => Json(console.status()).into_response(),
+        Err(refusal) => refusal.into_response(),
     }
+}
+
+/// Ends a client's session, as `KILL` does.
+#[utoipa::path(
+    post, path = "/api/v1/sessions/{id}/end", tag = "actions", security(("token" = [])),
+    params(("id" = u32, Path, description = "failsoft's id of the session.")),
+    responses(
+        (status = 200, description = "It ends.", body = Status),
+        (status = 400, description = "The id is not a number.", body = Refused),
+        (status = 401, description = "The token is missing.", body = Refused),
+        (status = 403, description = "The token is wrong, or there is none.", body = Refused),
+        (status = 404, description = "There is no such session.", body = Refused),
+        (status = 503, description = "failsoft starts, or is about to end.", body = Refused),
+    )
+)]
+pub(crate) async fn end_session(
+    State(console): State<Arc<Console>>,
+    Operator(by): Operator,
+    id: Result<Path<u32>, PathRejection>,
+) -> Response {
+    let Path(id) = match id {
+        Ok(id) => id,
+        Err(error) => return refuse(StatusCode::BAD_REQUEST, error.body_text()),
+    };
+    match console.end_session(id, &by).await {
+        Ok(()) => Json(console.status()).into_response(),
+        Err(refusal) => refusal.into_response(),
+    }
+}
+
+/// Has statements counted anew.
+#[utoipa::path(
+    post, path = "/api/v1/statements/reset", tag = "actions", security(("token" = [])),
+    responses(
+        (status = 200, description = "They are counted anew.", body = Status),
+        (status = 401, description = "The token is missing.", body = Refused),
+        (status = 403, description = "The token is wrong, or there is none.", body = Refused),
+    )
+)]
+pub(crate) async fn reset_statements(
+    State(console): State<Arc<Console>>,
+    Operator(by): Operator,
+) -> Json<Status> {
+    console.reset_statements(&by);
+    Json(console.status())
+}
+
+/// Ends failsoft as SIGTERM does: no new connections, transactions may end, then it leaves.
+#[utoipa::path(
+    post, path = "/api/v1/drain", tag = "actions", security(("token" = [])),
+    responses(
+        (status = 200, description = "It ends.", body = Status),
+        (status = 401, description = "The token is missing.", body = Refused),
+        (status = 403, description = "The token is wrong, or there is none.", body = Refused),
+        (status = 503, description = "It starts, or is about to end already.", body = Refused),
+    )
+)]
+pub(crate) async fn drain(
+    State(console): State<Arc<Console>>,
+    Operator(by): Operator,
+) -> Result<Json<Status>, Refusal> {
+    console.drain(&by).await?;
+    Ok(Json(console.status()))
 }

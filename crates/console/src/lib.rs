@@ -1,15 +1,24 @@
-//! Shows what failsoft sees, over HTTP, and takes orders.
+//! Shows what failsoft sees, over HTTP and in the MySQL protocol, and takes orders.
 //!
-//! * [`api`] is what there is to see, as data; everything else is made from it, so that page, API
-//!   and command line agree.
-//! * `page` is the console for people.
-//! * `actions` is what changes something, and needs the token.
-//! * `web` is the HTTP server: the page, the API, metrics, and verdicts for load balancers.
+//! * [`api`] is what there is to see, as data; everything else is made from it, so that pages, API,
+//!   admin port and command line agree.
+//! * `pages` is the console for people, `history` what its small charts show.
+//! * `orders` is what operators order; `actions` takes it by HTTP, with the token.
+//! * `web` is the HTTP server: pages, API, metrics, and verdicts for load balancers; `stream` tells of
+//!   what changes.
+//! * [`admin`] is the console for clients of MySQL.
+//! * [`plane`] is what the console asks of the rest of failsoft.
 
 mod actions;
+pub mod admin;
 pub mod api;
-mod page;
+mod history;
+mod orders;
+mod pages;
+pub mod plane;
+mod stream;
 mod web;
 
-pub use actions::{Reload, Reloads, Settling, Token};
-pub use web::{Console, Phase, serve};
+pub use actions::Token;
+pub use plane::{Ask, Asks, Reload, Reloads};
+pub use web::{Console, Phase, openapi, serve};

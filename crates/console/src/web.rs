@@ -1,26 +1,38 @@
 //! The HTTP server.
+#![allow(unused_qualifications, reason = "the macro that describes paths writes them in full")]
 
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use axum::extract::{Query, State};
-use axum::http::{HeaderName, StatusCode, header};
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{FromRef, Query, Request, State};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
 use axum::{Json, Router};
 use control::Handle;
 use policy::view::{Partition, View};
 use serde::Deserialize;
 use telemetry::Metrics;
 use tokio::net::TcpListener;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
+use utoipa::openapi::OpenApi as Description;
+use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
+use utoipa::{IntoParams, Modify, OpenApi};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
-use crate::actions::{self, Reloads, Settling, Token};
-use crate::api::{Configuration, Facts, OUTCOMES, Status, UnknownOutcome};
-use crate::page;
+use crate::actions::{self, Token};
+use crate::api::lists::{Session, Statements};
+use crate::api::orders::ShownConfiguration;
+use crate::api::status::{Configuration, Event, Facts, OUTCOMES, Status, event};
+use crate::api::{Refused, UnknownOutcome};
+use crate::history::{EVERY, History};
+use crate::plane::{Asks, Reloads};
+use crate::{pages, stream};
 
 /// What the console shows.
 #[derive(Clone, Debug)]
@@ -39,12 +51,14 @@ pub struct Console {
     pub phase: watch::Receiver<Phase>,
     /// What is in force, and whether it is what is on disk.
     pub configuration: watch::Receiver<Configuration>,
+    /// All settings in force, without secrets, as YAML.
+    pub settings: watch::Receiver<Arc<str>>,
     /// What actions need; without one there are none.
     pub token: watch::Receiver<Option<Token>>,
     /// Where reloads are asked for.
     pub reloads: Reloads,
-    /// By which sessions go by what was ordered before the answer.
-    pub settling: Settling,
+    /// Where the rest of failsoft is asked.
+    pub asks: Asks,
 }
 
 /// How far failsoft is. Load balancers are sent elsewhere unless it serves.
@@ -58,6 +72,25 @@ pub enum Phase {
     Draining,
 }
 
+/// Streams of what changes that may be open: each costs a status every few seconds.
+const MOST_STREAMS: usize = 64;
+
+/// What requests are answered from.
+#[derive(Clone, Debug)]
+pub(crate) struct Web {
+    pub(crate) console: Arc<Console>,
+    pub(crate) history: History,
+    pub(crate) streams: Arc<Semaphore>,
+    /// Cancelled when what goes on for long is to end.
+    pub(crate) stop: CancellationToken,
+}
+
+impl FromRef<Web> for Arc<Console> {
+    fn from_ref(web: &Web) -> Self {
+        Self::clone(&web.console)
+    }
+}
+
 /// Answers requests until `stop`, and then lets those under way end.
 ///
 /// # Errors
@@ -67,31 +100,123 @@ pub async fn serve(
     console: Console,
     stop: CancellationToken,
 ) -> io::Result<()> {
-    let service = router(console).into_make_service_with_connect_info::<SocketAddr>();
-    axum::serve(listener, service).with_graceful_shutdown(stop.cancelled_owned()).await
+    let web = Web {
+        console: Arc::new(console),
+        history: History::default(),
+        streams: Arc::new(Semaphore::new(MOST_STREAMS)),
+        stop: stop.clone(),
+    };
+    let sampling = tokio::spawn(stop.clone().run_until_cancelled_owned(sample(web.clone())));
+    let service = router(web).into_make_service_with_connect_info::<SocketAddr>();
+    let served = axum::serve(listener, service).with_graceful_shutdown(stop.cancelled_owned());
+    let served = served.await;
+    sampling.abort();
+    served
 }
 
-fn router(console: Console) -> Router {
-    Router::new()
-        .route("/", get(show_page))
-        .route("/metrics", get(show_metrics))
-        .route("/livez", get(|| async { "alive\n" }))
-        .route("/readyz", get(readiness))
-        .route("/rw", get(read_write))
-        .route("/ro", get(read_only))
-        .route(
-            "/api/v1/status",
-            get(|State(console): State<Arc<Console>>| async move { Json(console.status()) }),
-        )
-        .route("/api/v1/unknown-outcomes", get(unknown_outcomes))
-        .route("/api/v1/reload", post(actions::reload))
-        .route("/api/v1/read-only", post(actions::read_only))
-        .route("/api/v1/pause", post(actions::pause))
-        .route("/api/v1/resume", post(actions::resume))
-        .route("/api/v1/servers/{server}/enable", post(actions::enable))
-        .route("/api/v1/servers/{server}/disable", post(actions::disable))
+/// Keeps the last minutes in numbers.
+async fn sample(web: Web) {
+    let mut clock = tokio::time::interval(EVERY);
+    loop {
+        clock.tick().await;
+        web.history.take(&web.console.control.view(), web.console.metrics.totals());
+    }
+}
+
+/// What the API is described as.
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "failsoft",
+        description = "What one failsoft sees of its servers, and what can be ordered. Times are UTC.",
+        license(name = "Apache-2.0 OR MIT")
+    ),
+    tags(
+        (name = "status", description = "What there is to see."),
+        (name = "verdicts", description = "For load balancers and service managers."),
+        (name = "actions", description = "What changes something; needs the token."),
+    ),
+    modifiers(&NeedsToken)
+)]
+struct Api;
+
+struct NeedsToken;
+
+impl Modify for NeedsToken {
+    fn modify(&self, description: &mut Description) {
+        let scheme = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
+        let components = description.components.get_or_insert_default();
+        components.add_security_scheme("token", scheme);
+    }
+}
+
+/// The paths that the description has.
+fn described() -> OpenApiRouter<Web> {
+    OpenApiRouter::with_openapi(Api::openapi())
+        .routes(routes!(show_metrics))
+        .routes(routes!(liveness))
+        .routes(routes!(readiness))
+        .routes(routes!(read_write))
+        .routes(routes!(read_only))
+        .routes(routes!(status))
+        .routes(routes!(sessions))
+        .routes(routes!(statements))
+        .routes(routes!(events))
+        .routes(routes!(unknown_outcomes))
+        .routes(routes!(configuration))
+        .routes(routes!(stream::stream))
+        .routes(routes!(actions::reload))
+        .routes(routes!(actions::read_only))
+        .routes(routes!(actions::pause))
+        .routes(routes!(actions::resume))
+        .routes(routes!(actions::enable))
+        .routes(routes!(actions::disable))
+        .routes(routes!(actions::end_session))
+        .routes(routes!(actions::reset_statements))
+        .routes(routes!(actions::drain))
+}
+
+/// The description of the API (OpenAPI 3.1).
+#[must_use]
+pub fn openapi() -> Description {
+    let mut description = described().into_openapi();
+    env!("CARGO_PKG_VERSION").clone_into(&mut description.info.version);
+    description
+}
+
+fn router(web: Web) -> Router {
+    let (router, _) = described().split_for_parts();
+    router
+        .route("/api/v1/openapi.json", axum::routing::get(|| async { Json(openapi()) }))
+        .merge(pages::router())
         .fallback(|| async { (StatusCode::NOT_FOUND, "there is nothing here\n") })
-        .with_state(Arc::new(console))
+        .method_not_allowed_fallback(|| async {
+            (StatusCode::METHOD_NOT_ALLOWED, "this is not how to ask for it\n")
+        })
+        .layer(middleware::from_fn(guard))
+        .with_state(web)
+}
+
+/// What every answer tells browsers: it is what it says it is, and is shown in no page of others. What it
+/// may load and run is its own, whatever an error text from a server contains.
+const GUARDS: [(HeaderName, &str); 5] = [
+    (
+        header::CONTENT_SECURITY_POLICY,
+        "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; \
+         img-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
+    ),
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (header::X_FRAME_OPTIONS, "DENY"),
+    (header::REFERRER_POLICY, "no-referrer"),
+    (header::CACHE_CONTROL, "no-store"),
+];
+
+async fn guard(request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    for (name, value) in GUARDS {
+        response.headers_mut().entry(name).or_insert(HeaderValue::from_static(value));
+    }
+    response
 }
 
 impl Console {
@@ -110,16 +235,16 @@ impl Console {
         Status::new(&self.control.view(), &facts)
     }
 
-    /// Waits until every session goes by the latest view.
-    pub(crate) async fn settle(&self) {
-        if *self.phase.borrow() != Phase::Serving {
-            return;
-        }
-        let (answer, answered) = oneshot::channel();
-        if self.settling.send(answer).await.is_ok() {
-            // Nobody to answer is the end of all sessions.
-            drop(answered.await);
-        }
+    /// What clients ask, at most so many digests.
+    pub(crate) fn statements(&self, most: usize, only_refusable: bool) -> Statements {
+        let all = self.metrics.statements();
+        Statements::new(all.digests(), all.slow(), most, only_refusable)
+    }
+
+    /// What happened after the event of this number, the latest first.
+    pub(crate) fn events_after(&self, number: u64) -> Vec<Event> {
+        let events = self.control.events();
+        events.iter().rev().take_while(|entry| entry.number > number).map(event).collect()
     }
 
     /// Why nobody should connect, whatever the servers are like.
@@ -134,26 +259,150 @@ impl Console {
     }
 }
 
-async fn show_page(State(console): State<Arc<Console>>) -> impl IntoResponse {
-    // The page loads nothing and runs nothing, whatever an error text from a server contains.
-    const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'";
-    let headers: [(HeaderName, &str); 3] = [
-        (header::CONTENT_TYPE, "text/html; charset=utf-8"),
-        (header::CONTENT_SECURITY_POLICY, POLICY),
-        (header::CACHE_CONTROL, "no-store"),
-    ];
-    (headers, page::page(&console.status()))
-}
-
+/// Metrics in the text format of Prometheus.
+#[utoipa::path(
+    get, path = "/metrics", tag = "status",
+    responses((status = 200, description = "All metrics.", body = String,
+        content_type = "text/plain"))
+)]
 async fn show_metrics(State(console): State<Arc<Console>>) -> impl IntoResponse {
     let kind = "text/plain; version=0.0.4; charset=utf-8";
     ([(header::CONTENT_TYPE, kind)], console.metrics.render())
 }
 
+/// All that failsoft sees.
+#[utoipa::path(
+    get, path = "/api/v1/status", tag = "status",
+    responses((status = 200, description = "The status.", body = Status))
+)]
+async fn status(State(console): State<Arc<Console>>) -> Json<Status> {
+    Json(console.status())
+}
+
+/// The sessions of all clients.
+#[utoipa::path(
+    get, path = "/api/v1/sessions", tag = "status",
+    responses((status = 200, description = "In the order of their ids.", body = Vec<Session>))
+)]
+async fn sessions(State(console): State<Arc<Console>>) -> Json<Vec<Session>> {
+    Json(console.sessions().await)
+}
+
+/// Which statements are asked for.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+struct WhichStatements {
+    /// How many digests at most; 100 where it is not said.
+    #[param(minimum = 0)]
+    limit: Option<u32>,
+    /// Only those that would be refused were the partition read-only.
+    refusable: Option<bool>,
+}
+
+/// How many digests are told of where nobody says.
+const USUAL_DIGESTS: u32 = 100;
+
+/// What clients ask, by digest, and what took long.
+#[utoipa::path(
+    get, path = "/api/v1/statements", tag = "status", params(WhichStatements),
+    responses(
+        (status = 200, description = "What takes most time comes first.", body = Statements),
+        (status = 400, description = "The query is not as described.", body = Refused),
+    )
+)]
+async fn statements(
+    State(console): State<Arc<Console>>,
+    which: Result<Query<WhichStatements>, QueryRejection>,
+) -> Response {
+    let Query(which) = match which {
+        Ok(which) => which,
+        Err(error) => return misunderstood(&error),
+    };
+    let most = usize::try_from(which.limit.unwrap_or(USUAL_DIGESTS)).unwrap_or(usize::MAX);
+    Json(console.statements(most, which.refusable.unwrap_or(false))).into_response()
+}
+
+fn misunderstood(error: &QueryRejection) -> Response {
+    let refused = Refused { error: error.body_text(), problems: Vec::new() };
+    (StatusCode::BAD_REQUEST, Json(refused)).into_response()
+}
+
+/// Which events are asked for.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+struct WhichEvents {
+    /// Only those after the event of this number.
+    #[param(minimum = 0)]
+    after: Option<u64>,
+    /// Only those of this origin: `operator` is the audit log.
+    origin: Option<String>,
+}
+
+/// What happened lately, the latest first.
+#[utoipa::path(
+    get, path = "/api/v1/events", tag = "status", params(WhichEvents),
+    responses(
+        (status = 200, description = "The events.", body = Vec<Event>),
+        (status = 400, description = "The query is not as described.", body = Refused),
+    )
+)]
+async fn events(
+    State(console): State<Arc<Console>>,
+    which: Result<Query<WhichEvents>, QueryRejection>,
+) -> Response {
+    let Query(which) = match which {
+        Ok(which) => which,
+        Err(error) => return misunderstood(&error),
+    };
+    let mut events = console.events_after(which.after.unwrap_or(0));
+    if let Some(origin) = which.origin {
+        events.retain(|event| event.origin == origin);
+    }
+    Json(events).into_response()
+}
+
+/// The writes whose outcome is unknown, the latest first.
+#[utoipa::path(
+    get, path = "/api/v1/unknown-outcomes", tag = "status",
+    responses((status = 200, description = "All that are kept.", body = Vec<UnknownOutcome>))
+)]
 async fn unknown_outcomes(State(console): State<Arc<Console>>) -> Json<Vec<UnknownOutcome>> {
     Json(console.metrics.ledger().all())
 }
 
+/// The configuration in force, without secrets.
+#[utoipa::path(
+    get, path = "/api/v1/configuration", tag = "status",
+    responses((status = 200, description = "The configuration.", body = ShownConfiguration))
+)]
+async fn configuration(State(console): State<Arc<Console>>) -> Json<ShownConfiguration> {
+    Json(console.shown_configuration())
+}
+
+impl Console {
+    pub(crate) fn shown_configuration(&self) -> ShownConfiguration {
+        let configuration = self.configuration.borrow().clone();
+        ShownConfiguration { configuration, yaml: self.settings.borrow().to_string() }
+    }
+}
+
+/// Whether the process is alive.
+#[utoipa::path(
+    get, path = "/livez", tag = "verdicts",
+    responses((status = 200, description = "It is.", body = String, content_type = "text/plain"))
+)]
+async fn liveness() -> &'static str {
+    "alive\n"
+}
+
+/// Whether failsoft takes new sessions, whatever its servers are like.
+#[utoipa::path(
+    get, path = "/readyz", tag = "verdicts",
+    responses(
+        (status = 200, description = "It does.", body = String, content_type = "text/plain"),
+        (status = 503, description = "Why not.", body = String, content_type = "text/plain"),
+    )
+)]
 async fn readiness(State(console): State<Arc<Console>>) -> Verdict {
     let mut verdict = console.closed().unwrap_or_else(|| {
         let wrong = console.configuration.borrow().words();
@@ -169,11 +418,23 @@ async fn readiness(State(console): State<Arc<Console>>) -> Verdict {
 }
 
 /// Which partition is asked about.
-#[derive(Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 struct Which {
+    /// Its name; the first of the configuration where there is none.
     partition: Option<String>,
 }
 
+/// Whether a partition takes writes.
+#[utoipa::path(
+    get, path = "/rw", tag = "verdicts", params(Which),
+    responses(
+        (status = 200, description = "It does.", body = String, content_type = "text/plain"),
+        (status = 404, description = "There is no such partition.", body = String,
+            content_type = "text/plain"),
+        (status = 503, description = "Why not.", body = String, content_type = "text/plain"),
+    )
+)]
 async fn read_write(State(console): State<Arc<Console>>, Query(which): Query<Which>) -> Response {
     judge(&console, &which, |_, partition| match partition.mode.reason() {
         None => Verdict { yes: true, why: partition.mode.to_string() },
@@ -184,6 +445,16 @@ async fn read_write(State(console): State<Arc<Console>>, Query(which): Query<Whi
     })
 }
 
+/// Whether a partition serves reads.
+#[utoipa::path(
+    get, path = "/ro", tag = "verdicts", params(Which),
+    responses(
+        (status = 200, description = "It does.", body = String, content_type = "text/plain"),
+        (status = 404, description = "There is no such partition.", body = String,
+            content_type = "text/plain"),
+        (status = 503, description = "Why not.", body = String, content_type = "text/plain"),
+    )
+)]
 async fn read_only(State(console): State<Arc<Console>>, Query(which): Query<Which>) -> Response {
     judge(&console, &which, |view, partition| Verdict {
         yes: partition.mode.is_read_write() || !partition.readers.is_empty(),

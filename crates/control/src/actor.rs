@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::events::{Entry, Events, Severity};
+use crate::events::{Events, Origin, Severity};
 use crate::handle::{Control, Handle, Order, OrderError, Ordered, Reload};
 use crate::settings::Settings;
 use crate::watcher::{Checked, Manner, Means, Watched, watcher};
@@ -129,7 +129,7 @@ impl Actor {
         let at = SystemTime::now();
         for change in self.cluster.apply(event, at) {
             let severity = Severity::of(&change);
-            self.events.enter(Entry { at, severity, text: change.to_string() });
+            self.events.enter(severity, Origin::Cluster, change.to_string());
         }
         self.publish();
     }
@@ -152,7 +152,7 @@ impl Actor {
             }
         };
         let text = format!("{by} {done}");
-        self.events.enter(Entry { at: SystemTime::now(), severity: Severity::Info, text });
+        self.events.enter(Severity::Info, Origin::Operator, text);
         self.apply(event);
         Ok(())
     }
@@ -210,7 +210,7 @@ impl Actor {
     fn reload(&mut self, reload: Reload) {
         let Reload { topology, settings, generation, events, checked } = reload;
         for text in events {
-            self.events.enter(Entry { at: SystemTime::now(), severity: Severity::Info, text });
+            self.events.enter(Severity::Info, Origin::Operator, text);
         }
         self.apply(Event::Reload { topology: Box::new(topology), generation, checked });
         self.watch(settings);

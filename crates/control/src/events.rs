@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use policy::cluster::Change;
+use tokio::sync::watch;
 
 /// How many entries are kept.
 const CAPACITY: usize = 500;
@@ -12,12 +13,36 @@ const CAPACITY: usize = 500;
 /// Something that happened.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Entry {
+    /// One more than that of the entry before; 1 for the first since the start.
+    pub number: u64,
+    /// Whose doing it was.
+    pub origin: Origin,
     /// When.
     pub at: SystemTime,
     /// Whether it is good or bad news.
     pub severity: Severity,
     /// What, in a sentence.
     pub text: String,
+}
+
+/// Whose doing something was.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Origin {
+    /// The servers', or failsoft's own.
+    Cluster,
+    /// An operator's: an order, carried out or refused.
+    Operator,
+}
+
+impl Origin {
+    /// The word in the API.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Cluster => "cluster",
+            Self::Operator => "operator",
+        }
+    }
 }
 
 /// Whether something is good or bad news.
@@ -51,26 +76,47 @@ impl Severity {
 }
 
 /// The latest entries, shared between the actor and whoever shows them.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Events(Arc<Mutex<VecDeque<Entry>>>);
+#[derive(Clone, Debug)]
+pub(crate) struct Events(Arc<Kept>);
+
+#[derive(Debug)]
+struct Kept {
+    entries: Mutex<VecDeque<Entry>>,
+    /// The number of the latest.
+    latest: watch::Sender<u64>,
+}
+
+impl Default for Events {
+    fn default() -> Self {
+        let (latest, _) = watch::channel(0);
+        Self(Arc::new(Kept { entries: Mutex::default(), latest }))
+    }
+}
 
 impl Events {
     /// Logs an entry and keeps it; the oldest goes when there are too many.
-    pub(crate) fn enter(&self, entry: Entry) {
-        match entry.severity {
-            Severity::Info => tracing::info!("{}", entry.text),
-            Severity::Warn => tracing::warn!("{}", entry.text),
+    pub(crate) fn enter(&self, severity: Severity, origin: Origin, text: String) {
+        match severity {
+            Severity::Info => tracing::info!("{text}"),
+            Severity::Warn => tracing::warn!("{text}"),
         }
-        let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut entries = self.0.entries.lock().unwrap_or_else(PoisonError::into_inner);
         if entries.len() == CAPACITY {
             entries.pop_front();
         }
-        entries.push_back(entry);
+        let number = *self.0.latest.borrow() + 1;
+        entries.push_back(Entry { number, origin, at: SystemTime::now(), severity, text });
+        self.0.latest.send_replace(number);
     }
 
     /// All that is kept, oldest first.
     pub(crate) fn all(&self) -> Vec<Entry> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+        self.0.entries.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    }
+
+    /// The number of the latest, and notice of the next.
+    pub(crate) fn latest(&self) -> watch::Receiver<u64> {
+        self.0.latest.subscribe()
     }
 }
 
@@ -81,11 +127,11 @@ mod tests {
     #[test]
     fn the_latest_are_kept() {
         let events = Events::default();
-        for number in 0..CAPACITY + 3 {
-            let text = number.to_string();
-            events.enter(Entry { at: SystemTime::UNIX_EPOCH, severity: Severity::Info, text });
+        for number in 1..=CAPACITY + 3 {
+            events.enter(Severity::Info, Origin::Cluster, number.to_string());
         }
         let all = events.all();
-        assert_eq!((all.len(), all[0].text.as_str()), (CAPACITY, "3"));
+        assert_eq!((all.len(), all[0].text.as_str(), all[0].number), (CAPACITY, "4", 4));
+        assert_eq!(*events.latest().borrow(), 503);
     }
 }

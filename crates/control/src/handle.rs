@@ -1,7 +1,7 @@
 //! How others talk to the control plane.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use policy::cluster::Report;
 use policy::observation::{CheckFailure, Observation};
@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::events::{Entry, Events, Severity};
+use crate::events::{Entry, Events, Origin, Severity};
 use crate::probe::check_once;
 use crate::settings::Settings;
 
@@ -185,13 +185,24 @@ impl Handle {
 
     /// Enters something that happened outside of the control plane.
     pub fn note(&self, severity: Severity, text: String) {
-        self.events.enter(Entry { at: SystemTime::now(), severity, text });
+        self.events.enter(severity, Origin::Cluster, text);
+    }
+
+    /// Enters what an operator ordered outside of the control plane, or was refused.
+    pub fn note_order(&self, severity: Severity, text: String) {
+        self.events.enter(severity, Origin::Operator, text);
     }
 
     /// What happened lately, oldest first.
     #[must_use]
     pub fn events(&self) -> Vec<Entry> {
         self.events.all()
+    }
+
+    /// The number of the latest of them, and notice of the next.
+    #[must_use]
+    pub fn latest_event(&self) -> watch::Receiver<u64> {
+        self.events.latest()
     }
 }
 

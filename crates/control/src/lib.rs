@@ -20,7 +20,7 @@ pub mod status;
 mod watcher;
 
 pub use actor::start;
-pub use events::{Entry, Severity};
+pub use events::{Entry, Origin, Severity};
 pub use handle::{Control, Handle, Order, OrderError, Reload};
 pub use policy::cluster::Report;
 pub use probe::check_once;

@@ -9,37 +9,96 @@ use policy::cluster::{Cluster, Event};
 use policy::observation::{CheckFailure, Observation};
 use policy::topology::Topology;
 use policy::view::{Server, View};
+use serde::Serialize;
 
 use crate::cli::Check;
 use crate::run::install_cryptography;
 use crate::{Exit, wiring};
 
+/// What there is to say of a configuration.
+#[derive(Debug, Default, Serialize)]
+struct Report {
+    file: String,
+    valid: bool,
+    /// What is wrong with it, one line for each mistake.
+    problems: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    summary: Option<String>,
+    /// What the servers said, where they were asked.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    servers: Vec<Looked>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    partitions: Vec<String>,
+}
+
+/// What one server said.
+#[derive(Debug, Serialize)]
+struct Looked {
+    words: String,
+    messages: Vec<String>,
+}
+
 /// Checks a configuration file.
 pub(crate) fn check(options: &Check) -> anyhow::Result<Exit> {
-    let config = match Config::load(&options.file) {
-        Ok(config) => config,
-        Err(error) => {
-            println!("{error}");
+    let mut report = Report { file: options.file.display().to_string(), ..Report::default() };
+    let (config, topology) = match read(options) {
+        Ok(read) => read,
+        Err(problems) => {
+            report.problems = problems;
+            report.print(options);
             return Ok(Exit::BadInput);
         }
     };
-    let file = options.file.display();
-    let topology = match wiring::topology(&config) {
-        Ok(topology) => topology,
-        Err(error) => {
-            println!("{file}: {error:#}");
-            return Ok(Exit::BadInput);
-        }
-    };
+    report.valid = true;
+    report.summary = Some(summary(&config));
     if options.show {
         print!("{}", config.show());
-    } else {
-        println!("{file}: OK, {}", summary(&config));
-        for setting in wiring::unavailable(&config) {
-            println!("{file}: {setting} is not available in this version and has no effect");
+    }
+    let mut exit = Exit::Done;
+    if options.connect {
+        let view = connect(&config, topology)?;
+        let looked = |server: &Server| {
+            let messages = server.messages.clone();
+            Looked { words: words(server), messages }
+        };
+        report.servers = view.servers.iter().map(looked).collect();
+        let partitions = view.partitions.iter();
+        report.partitions =
+            partitions.map(|it| format!("{}: {}", it.name, view.partition_words(it))).collect();
+        if !is_well(&view) {
+            exit = Exit::Refused;
         }
     }
-    if options.connect { connect(&config, topology) } else { Ok(Exit::Done) }
+    report.print(options);
+    Ok(exit)
+}
+
+/// Reads the file; if it is not good, what is wrong with it.
+fn read(options: &Check) -> Result<(Config, Topology), Vec<String>> {
+    let config = Config::load(&options.file)
+        .map_err(|error| error.to_string().lines().map(str::to_owned).collect::<Vec<_>>())?;
+    let file = options.file.display();
+    let topology = wiring::topology(&config).map_err(|error| vec![format!("{file}: {error:#}")])?;
+    Ok((config, topology))
+}
+
+impl Report {
+    fn print(&self, options: &Check) {
+        if options.json {
+            // It has no part that JSON lacks.
+            println!("{}", serde_json::to_string(self).unwrap_or_default());
+            return;
+        }
+        self.problems.iter().for_each(|problem| println!("{problem}"));
+        if let Some(summary) = self.summary.as_ref().filter(|_| !options.show) {
+            println!("{}: OK, {summary}", self.file);
+        }
+        for server in &self.servers {
+            println!("{}", server.words);
+            server.messages.iter().for_each(|message| println!("    {message}"));
+        }
+        self.partitions.iter().for_each(|partition| println!("{partition}"));
+    }
 }
 
 /// `1 master, 2 replicas, listening on 127.0.0.1:3306`.
@@ -54,8 +113,8 @@ fn summary(config: &Config) -> String {
     format!("{masters}, {replicas}, listening on {}", listen.join(" and "))
 }
 
-/// Looks at each server as a running failsoft would, once, and says what it would make of it.
-fn connect(config: &Config, topology: Topology) -> anyhow::Result<Exit> {
+/// Looks at each server as a running failsoft would, once.
+fn connect(config: &Config, topology: Topology) -> anyhow::Result<View> {
     install_cryptography();
     let settings = wiring::watching(config)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -64,15 +123,7 @@ fn connect(config: &Config, topology: Topology) -> anyhow::Result<Exit> {
     for (server, result) in results {
         cluster.apply(Event::Checked { server, result }, SystemTime::now());
     }
-    let view = cluster.view();
-    for server in &view.servers {
-        println!("{}", words(server));
-        server.messages.iter().for_each(|message| println!("    {message}"));
-    }
-    for partition in &view.partitions {
-        println!("{}: {}", partition.name, view.partition_words(partition));
-    }
-    Ok(if is_well(&view) { Exit::Done } else { Exit::Refused })
+    Ok(cluster.view())
 }
 
 /// Checks all enabled servers at the same time.

@@ -21,6 +21,15 @@ pub(crate) enum Command {
     /// Show what a running failsoft sees. Exits with 1 when a partition is read-only, and with 3
     /// when failsoft does not answer.
     Status(Status),
+    /// Show the sessions of a running failsoft: who is there, what each does, and what ties it to its
+    /// server.
+    Sessions(List),
+    /// Show what clients ask, by digest: what takes most time first.
+    Statements(Statements),
+    /// Show what happened lately, and go on showing it with `--follow`.
+    Events(Events),
+    /// Show the writes whose outcome is unknown.
+    Outcomes(List),
     /// Have a running failsoft read its configuration again. Exits with 1 when the file is not good.
     Reload(Action),
     /// Switch read-only mode on, or undo that. What the configuration says stays.
@@ -34,10 +43,18 @@ pub(crate) enum Command {
     Disable(Server),
     /// Undo `disable`. A server that the configuration disables stays so.
     Enable(Server),
+    /// End a client's session, as KILL does.
+    Kill(Kill),
+    /// End a running failsoft as SIGTERM does: no new connections, transactions may end.
+    Drain(Action),
     /// Tell what a statement is, where it would go, and what a client would get in read-only mode.
     Explain(Explain),
     /// Start a private master and replica with failsoft in front, to try it out.
     Demo(Demo),
+    /// Print what completes these commands in a shell.
+    Completions(Completions),
+    /// Print failsoft's manual page, or write the pages of all commands to a folder.
+    Man(Man),
 }
 
 #[derive(Args, Debug)]
@@ -57,6 +74,9 @@ pub(crate) struct Check {
     /// Log in to every server as the health checks would, and tell which grants are missing
     #[arg(long)]
     pub(crate) connect: bool,
+    /// Print JSON
+    #[arg(long, conflicts_with = "show")]
+    pub(crate) json: bool,
 }
 
 #[derive(Args, Debug)]
@@ -67,6 +87,71 @@ pub(crate) struct Status {
     /// Print the API's answer as it is
     #[arg(long)]
     pub(crate) json: bool,
+    /// Show it again and again, until Ctrl-C
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) watch: bool,
+    /// How long to wait before it is shown again, as `2s`
+    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = seconds)]
+    pub(crate) interval: u64,
+}
+
+/// What every list needs.
+#[derive(Args, Debug)]
+pub(crate) struct List {
+    /// Where failsoft's console is
+    #[arg(long, default_value = "http://127.0.0.1:9306", env = "FAILSOFT_URL")]
+    pub(crate) url: String,
+    /// Print the API's answer as it is
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Statements {
+    /// Only those that would be refused were the partition read-only
+    #[arg(long)]
+    pub(crate) refusable: bool,
+    /// The slow ones one by one, the latest first
+    #[arg(long, conflicts_with = "refusable")]
+    pub(crate) slow: bool,
+    /// How many at most
+    #[arg(long, value_name = "NUMBER", default_value_t = 20)]
+    pub(crate) limit: u32,
+    #[command(flatten)]
+    pub(crate) list: List,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Events {
+    /// Go on with what happens from now on, until Ctrl-C
+    #[arg(long)]
+    pub(crate) follow: bool,
+    /// Only what operators ordered, or were refused
+    #[arg(long)]
+    pub(crate) orders: bool,
+    #[command(flatten)]
+    pub(crate) list: List,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Kill {
+    /// failsoft's id of the session
+    pub(crate) session: u32,
+    #[command(flatten)]
+    pub(crate) action: Action,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Completions {
+    /// The shell
+    #[arg(value_enum)]
+    pub(crate) shell: clap_complete::Shell,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Man {
+    /// Where to write a page for each command; without it the main page is printed
+    pub(crate) folder: Option<PathBuf>,
 }
 
 /// What every action needs.

@@ -1,31 +1,11 @@
 //! `failsoft explain`: what a statement is, where it goes, and what a client gets.
 
-use std::sync::Arc;
-use std::time::UNIX_EPOCH;
-
-use policy::mode::{Mode, Reason};
-use policy::route::{Access, Decision, Refusal, Session, route};
-use policy::session::Pins;
-use policy::view::{Partition, Reader};
+use policy::explain::Explanation;
 use serde_json::json;
-use sql::{Dialect, Effects, Kind, classify};
+use sql::Dialect;
 
 use crate::Exit;
 use crate::cli::Explain;
-
-/// Server 0 of the partitions made here is the master.
-const MASTER: usize = 0;
-const REPLICA: usize = 1;
-
-/// What is to be said of a statement.
-struct Explanation {
-    kind: Kind,
-    because: &'static str,
-    effects: Effects,
-    pins: Pins,
-    read_write: &'static str,
-    read_only: &'static str,
-}
 
 /// Explains a statement.
 pub(crate) fn explain(options: &Explain) -> anyhow::Result<Exit> {
@@ -34,129 +14,24 @@ pub(crate) fn explain(options: &Explain) -> anyhow::Result<Exit> {
         no_backslash_escapes: options.no_backslash_escapes,
         ..Dialect::default()
     };
-    let explanation = Explanation::of(&options.statement, dialect);
+    let explanation = Explanation::of(options.statement.as_bytes(), dialect);
     if options.json {
-        println!("{}", explanation.json());
+        println!("{}", json(&explanation));
     } else {
-        print!("{}", explanation.words());
+        for (name, text) in explanation.lines() {
+            println!("{name:<12}{text}");
+        }
     }
     Ok(Exit::Done)
 }
 
-impl Explanation {
-    fn of(statement: &str, dialect: Dialect) -> Self {
-        let statement = classify(statement.as_bytes(), dialect);
-        let (kind, effects) = (statement.class.kind, statement.effects);
-        let hidden = effects.contains(Effects::UNKNOWN_FUNCTION);
-        Self {
-            kind,
-            because: statement.class.because,
-            effects,
-            pins: Pins::NONE.after(effects),
-            read_write: destination(kind, Mode::ReadWrite, hidden),
-            read_only: destination(kind, Mode::ReadOnly(Reason::Severed), hidden),
-        }
-    }
-
-    fn words(&self) -> String {
-        let effects = match self.effects.is_empty() {
-            true => "none on its session".to_owned(),
-            false => self.effects.names().collect::<Vec<_>>().join(", "),
-        };
-        let mut lines = vec![
-            ("class", self.kind.name().to_owned()),
-            ("because of", self.because.to_owned()),
-            ("effects", effects),
-        ];
-        if !self.pins.is_empty() {
-            let words = self.pins.words();
-            lines.push(("ties", format!("the session to its server, because of {words}")));
-        }
-        lines.push(("read-write", self.read_write.to_owned()));
-        lines.push(("read-only", self.read_only.to_owned()));
-        lines.iter().map(|(name, text)| format!("{name:<12}{text}\n")).collect()
-    }
-
-    fn json(&self) -> serde_json::Value {
-        json!({
-            "class": self.kind.name(),
-            "because": self.because,
-            "effects": self.effects.names().collect::<Vec<_>>(),
-            "pins": self.pins.names().collect::<Vec<_>>(),
-            "read_write": self.read_write,
-            "read_only": self.read_only,
-        })
-    }
-}
-
-/// Where a session that is free to go anywhere sends a statement of this kind.
-fn destination(kind: Kind, mode: Mode, hidden: bool) -> &'static str {
-    match route(kind, &Session::default(), &partition(mode)) {
-        Decision::Forward { access: Access::Read, .. } if hidden => {
-            "goes to a replica, where failsoft's sessions are read-only: should a function in it \
-             write, the server refuses with 1792 (25006)"
-        }
-        Decision::Forward { server: MASTER, .. } => "goes to the master",
-        Decision::Forward { .. } => "goes to a replica",
-        Decision::Refuse(Refusal::ReadOnly(_)) => {
-            "is refused with 1290 (HY000), and nothing of it is sent to any server: The MySQL \
-             server is running with the --read-only option so it cannot execute this statement \
-             (failsoft: partition default is read-only: …)"
-        }
-        Decision::Refuse(Refusal::TiedToReplica | Refusal::NoServer) => "is refused",
-    }
-}
-
-/// A master, lost or not, and a replica.
-fn partition(mode: Mode) -> Partition {
-    Partition {
-        name: Arc::from("default"),
-        mode,
-        since: UNIX_EPOCH,
-        detail: Arc::from(""),
-        master: Some(MASTER),
-        epoch: 0,
-        hold: None,
-        readers: vec![Reader { server: REPLICA, grade: 0, weight: 1 }],
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_said_of_statements() {
-        // statement, class, read-write, read-only, pins
-        #[rustfmt::skip]
-        let table = [
-            ("SELECT 1",                     "read",         "goes to the master", "goes to a replica", ""),
-            ("INSERT INTO t VALUES (1)",     "write",        "goes to the master", "is refused with 1290", ""),
-            ("SELECT 1 FOR UPDATE",          "locking read", "goes to the master", "is refused with 1290", ""),
-            ("SET NAMES utf8mb4",            "session",      "goes to the master", "goes to a replica", ""),
-            ("BEGIN",                        "begin",        "goes to the master", "goes to a replica", ""),
-            ("SELECT 1; DROP TABLE t",       "write",        "goes to the master", "is refused with 1290", ""),
-            ("SELECT my_function()",         "read",         "goes to the master", "goes to a replica, where", ""),
-            ("CREATE TEMPORARY TABLE t (a int)", "",         "goes to the master", "",                  "temporary_table"),
-        ];
-        for (statement, class, read_write, read_only, pins) in table {
-            let said = Explanation::of(statement, Dialect::default());
-            assert!(
-                class.is_empty() || said.kind.name() == class,
-                "{statement}: {}",
-                said.kind.name()
-            );
-            assert_eq!(said.read_write, read_write, "{statement}");
-            assert!(said.read_only.starts_with(read_only), "{statement}: {}", said.read_only);
-            assert_eq!(said.pins.names().collect::<Vec<_>>().join(" "), pins, "{statement}");
-        }
-    }
-
-    #[test]
-    fn the_dialect_counts() {
-        let statement = r"SELECT 'a\'; DROP TABLE t; -- '";
-        let kind = |dialect| Explanation::of(statement, dialect).kind;
-        let literal = Dialect { no_backslash_escapes: true, ..Dialect::default() };
-        assert_eq!((kind(Dialect::default()), kind(literal)), (Kind::Read, Kind::Write));
-    }
+fn json(explanation: &Explanation) -> serde_json::Value {
+    json!({
+        "class": explanation.kind.name(),
+        "because": explanation.because,
+        "effects": explanation.effects.names().collect::<Vec<_>>(),
+        "pins": explanation.pins.names().collect::<Vec<_>>(),
+        "read_write": explanation.read_write,
+        "read_only": explanation.read_only,
+    })
 }

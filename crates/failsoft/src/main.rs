@@ -15,6 +15,8 @@ mod explain;
 mod handover;
 mod http;
 mod limits;
+mod lists;
+mod manual;
 mod notify;
 mod orders;
 mod partitions;
@@ -23,6 +25,7 @@ mod run;
 mod signals;
 mod status;
 mod surface;
+mod table;
 mod watch;
 mod wiring;
 
@@ -56,14 +59,22 @@ fn main() -> ExitCode {
         Command::Run(options) => run::run(&options),
         Command::Check(options) => check::check(&options),
         Command::Status(options) => status::status(&options),
+        Command::Sessions(options) => lists::sessions(&options),
+        Command::Statements(options) => lists::statements(&options),
+        Command::Events(options) => lists::events(&options),
+        Command::Outcomes(options) => lists::outcomes(&options),
         Command::Reload(options) => orders::reload(&options),
         Command::ReadOnly(options) => orders::read_only(&options),
         Command::Pause(options) => orders::pause(&options),
         Command::Resume(options) => orders::resume(&options),
         Command::Disable(options) => orders::enable(&options, false),
         Command::Enable(options) => orders::enable(&options, true),
+        Command::Kill(options) => orders::kill(&options),
+        Command::Drain(options) => orders::drain(&options),
         Command::Explain(options) => explain::explain(&options),
         Command::Demo(options) => demo::demo(&options),
+        Command::Completions(options) => manual::completions(&options),
+        Command::Man(options) => manual::man(&options),
     };
     done.unwrap_or_else(|error| {
         eprintln!("failsoft: {error:#}");

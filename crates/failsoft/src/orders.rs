@@ -53,10 +53,27 @@ pub(crate) fn enable(options: &cli::Server, enabled: bool) -> anyhow::Result<Exi
     order(&options.action, &path, "", show)
 }
 
+/// `failsoft kill`
+pub(crate) fn kill(options: &cli::Kill) -> anyhow::Result<Exit> {
+    let session = options.session;
+    order(&options.action, &format!("/api/v1/sessions/{session}/end"), "", |_| {
+        println!("session {session} ends");
+        Ok(())
+    })
+}
+
+/// `failsoft drain`
+pub(crate) fn drain(options: &Action) -> anyhow::Result<Exit> {
+    order(options, "/api/v1/drain", "", |_| {
+        println!("it takes no new connections, and ends when transactions have");
+        Ok(())
+    })
+}
+
 /// The status after an order.
 fn show(body: &str) -> anyhow::Result<()> {
     let status: Status = serde_json::from_str(body)?;
-    print!("{}", status::table(&status));
+    anstream::print!("{}", status::table(&status));
     Ok(())
 }
 

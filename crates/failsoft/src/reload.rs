@@ -30,6 +30,8 @@ use crate::{limits, wiring};
 pub(crate) struct Told {
     pub(crate) configuration: watch::Sender<Configuration>,
     pub(crate) token: watch::Sender<Option<Token>>,
+    /// All settings in force, without secrets.
+    pub(crate) settings: watch::Sender<Arc<str>>,
 }
 
 impl Told {
@@ -41,7 +43,8 @@ impl Told {
         };
         let (configuration, _) = watch::channel(configuration);
         let (token, _) = watch::channel(token(config));
-        Self { configuration, token }
+        let (settings, _) = watch::channel(config.show().into());
+        Self { configuration, token, settings }
     }
 }
 
@@ -158,6 +161,7 @@ impl Reloader {
             tracing::warn!("{error}");
         }
         self.told.token.send_replace(token(&config));
+        self.told.settings.send_replace(config.show().into());
         let reloaded =
             Reloaded { changes: differences(&changes), needs_restart: differences(&pending) };
         self.told.configuration.send_replace(Configuration {

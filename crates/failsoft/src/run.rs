@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use anyhow::Context;
 use config::{Config, LogFormat};
-use console::{Phase, Reload, Reloads};
+use console::{Ask, Phase, Reload, Reloads};
 use control::Control;
 use policy::topology::Topology;
+use policy::view::View;
 use proxy::{Proxy, Steering};
 use telemetry::Metrics;
 use telemetry::log::Level;
@@ -24,7 +25,8 @@ use crate::handover::{self, Handover};
 use crate::notify::notify;
 use crate::reload::{Reloader, Told};
 use crate::signals::{Signalled, Signals};
-use crate::surface::{Orders, console_of, start_console};
+use crate::surface::{Asked, console_of, start_surfaces};
+use crate::wiring::session;
 use crate::{Exit, limits, wiring};
 
 /// Where the configuration is looked for when no file is named.
@@ -54,9 +56,6 @@ pub(crate) fn run(options: &Run) -> anyhow::Result<Exit> {
     let lent = Lent::from_env();
     let version = env!("CARGO_PKG_VERSION");
     tracing::info!("failsoft {version} starts with {}", file.display());
-    for setting in wiring::unavailable(&config) {
-        tracing::warn!("{setting} is set and not available in this version");
-    }
     limits::raise_open_files(&config);
     install_cryptography();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -107,6 +106,8 @@ struct Start {
 
 /// Reloads that may wait.
 const RELOADS: usize = 4;
+/// Questions of the console that may wait.
+const ASKS: usize = 16;
 
 async fn serve(start: Start) -> anyhow::Result<()> {
     let Start { file, config, topology, lent, level } = start;
@@ -121,11 +122,11 @@ async fn serve(start: Start) -> anyhow::Result<()> {
     let (phase, watched) = watch::channel(Phase::Starting);
     let told = Told::new(&file, &config);
     let (reloads, asked) = mpsc::channel(RELOADS);
-    let (settling, unsettled) = mpsc::channel(RELOADS);
-    let orders = Orders { reloads: reloads.clone(), settling };
-    let console = console_of(&control, &metrics, watched, &told, orders);
+    let (asks, questions) = mpsc::channel(ASKS);
+    let console =
+        console_of(&control, &metrics, watched, &told, Asked { reloads: reloads.clone(), asks });
     let stop = CancellationToken::new();
-    let console = start_console(&config, console, &stop).await?;
+    let surfaces = start_surfaces(&config, console, &stop).await?;
     tokio::select! {
         () = control.handle().ready() => {
             let proxy = start_proxy(&config, lent, &control, Arc::clone(&metrics))?;
@@ -143,11 +144,16 @@ async fn serve(start: Start) -> anyhow::Result<()> {
                 config: Arc::new(config),
                 generation: 0,
             };
-            tokio::spawn(settle(proxy.steering(), unsettled));
+            let views = reloader.control.views();
+            let ordered = CancellationToken::new();
+            tokio::spawn(answer(proxy.steering(), views, questions, ordered.clone()));
             let reloading = tokio::spawn(reloader.run(asked));
             phase.send_replace(Phase::Serving);
             notify("READY=1");
-            wait_for_stop(&mut signals, &reloads).await;
+            tokio::select! {
+                () = wait_for_stop(&mut signals, &reloads) => {}
+                () = ordered.cancelled() => {}
+            }
             notify("STOPPING=1");
             phase.send_replace(Phase::Draining);
             reloading.abort();
@@ -156,20 +162,37 @@ async fn serve(start: Start) -> anyhow::Result<()> {
         () = signals.stop() => {}
     }
     stop.cancel();
-    if let Some(console) = console {
-        drop(tokio::time::timeout(CONSOLE_LIMIT, console).await);
+    for surface in surfaces {
+        drop(tokio::time::timeout(CONSOLE_LIMIT, surface).await);
     }
     control.stop().await;
     tracing::info!("failsoft ends");
     Ok(())
 }
 
-/// Tells those who ask when all sessions go by the latest view.
-async fn settle(steering: Steering, mut unsettled: mpsc::Receiver<oneshot::Sender<()>>) {
-    while let Some(settled) = unsettled.recv().await {
-        steering.settle().await;
-        // Whoever asked may have gone.
-        let _told = settled.send(());
+/// Answers what the console asks of the data plane. Whoever asked may have gone by then.
+async fn answer(
+    steering: Steering,
+    views: watch::Receiver<Arc<View>>,
+    mut questions: mpsc::Receiver<Ask>,
+    drain: CancellationToken,
+) {
+    while let Some(question) = questions.recv().await {
+        match question {
+            Ask::Settle(settled) => {
+                steering.settle().await;
+                let _told = settled.send(());
+            }
+            Ask::Sessions(sessions) => {
+                let view = Arc::clone(&views.borrow());
+                let all = steering.sessions();
+                let _told = sessions.send(all.into_iter().map(|it| session(it, &view)).collect());
+            }
+            Ask::EndSession(id, ended) => {
+                let _told = ended.send(steering.end_session(id));
+            }
+            Ask::Drain => drain.cancel(),
+        }
     }
 }
 

@@ -1,10 +1,15 @@
 //! `failsoft status`: what a running failsoft sees, as a table.
 
+use std::io::Write;
+use std::time::Duration;
+
+use anstyle::{AnsiColor, Style};
 use console::api::{self, duration_words};
 
 use crate::Exit;
 use crate::cli::Status;
 use crate::http::Console;
+use crate::table::aligned;
 
 /// How many writes of unknown outcome are shown.
 const OUTCOMES: usize = 5;
@@ -18,6 +23,9 @@ pub(crate) fn status(options: &Status) -> anyhow::Result<Exit> {
             return Ok(Exit::BadInput);
         }
     };
+    if options.watch {
+        return watch(&console, Duration::from_secs(options.interval));
+    }
     let (text, status) = match fetch(&console) {
         Ok(both) => both,
         Err(error) => {
@@ -28,9 +36,36 @@ pub(crate) fn status(options: &Status) -> anyhow::Result<Exit> {
     if options.json {
         println!("{text}");
     } else {
-        print!("{}", table(&status));
+        anstream::print!("{}", table(&status));
     }
     Ok(if status.is_read_write() { Exit::Done } else { Exit::Refused })
+}
+
+/// Clears a terminal, and goes to its top; what does not look like a terminal gets an empty line instead.
+const CLEAR: &str = "\x1b[H\x1b[2J";
+
+/// Shows the status again and again; ends by a signal.
+fn watch(console: &Console, interval: Duration) -> anyhow::Result<Exit> {
+    loop {
+        let shown = match fetch(console) {
+            Ok((_, status)) => table(&status),
+            // It may come back.
+            Err(error) => format!("{error:#}\n"),
+        };
+        let mut out = anstream::stdout().lock();
+        writeln!(out, "{CLEAR}{shown}")?;
+        out.flush()?;
+        drop(out);
+        std::thread::sleep(interval);
+    }
+}
+
+const GOOD: Style = AnsiColor::Green.on_default().bold();
+const BAD: Style = AnsiColor::Red.on_default().bold();
+
+/// A text in a colour; where it is printed decides whether that is shown.
+fn coloured(style: Style, text: &str) -> String {
+    format!("{style}{text}{style:#}")
 }
 
 /// The API's answer, as text and understood.
@@ -46,7 +81,9 @@ pub(crate) fn table(status: &api::Status) -> String {
     let mut lines =
         vec![format!("failsoft {version} on {host}, up {}", duration_words(status.uptime_s))];
     for partition in &status.partitions {
-        lines.push(format!("{}: {}", partition.name, partition.words));
+        let style = if partition.reason.is_none() { GOOD } else { BAD };
+        let (mode, rest) = partition.words.split_at(partition.mode.len());
+        lines.push(format!("{}: {}{rest}", partition.name, coloured(style, mode)));
     }
     lines.extend(status.configuration.words());
     lines.extend(status.configuration.problems.iter().cloned());
@@ -54,7 +91,14 @@ pub(crate) fn table(status: &api::Status) -> String {
     let head = ["SERVER", "ROLE", "CONNECTION", "REPLICATION", "HEALTH", "VERSION"];
     let mut rows = vec![head.map(str::to_owned)];
     rows.extend(status.servers.iter().map(|server| row(server, status.role_of(server))));
-    lines.extend(aligned(&rows));
+    let is_bad = |server: &api::Server| server.enabled && !server.healthy;
+    let bad = status.servers.iter().map(is_bad);
+    lines.extend(
+        aligned(&rows)
+            .into_iter()
+            .zip(std::iter::once(false).chain(bad))
+            .map(|(line, is_bad)| if is_bad { coloured(BAD, &line) } else { line }),
+    );
     let messages = status.servers.iter().flat_map(|server| {
         server.messages.iter().map(move |message| format!("{}: {message}", server.name))
     });
@@ -108,31 +152,4 @@ fn row(server: &api::Server, role: String) -> [String; 6] {
         health,
         server.version.clone().unwrap_or_else(|| "-".to_owned()),
     ]
-}
-
-/// The rows with each column as wide as its widest cell.
-fn aligned<const N: usize>(rows: &[[String; N]]) -> Vec<String> {
-    let mut widths = [0; N];
-    for row in rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = (*width).max(cell.chars().count());
-        }
-    }
-    rows.iter()
-        .map(|row| {
-            let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
-            cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
-        })
-        .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn columns_are_as_wide_as_their_widest_cell() {
-        let rows = [["a", "µs", "c"], ["long", "b", ""]].map(|row| row.map(str::to_owned));
-        assert_eq!(aligned(&rows), ["a     µs  c", "long  b"]);
-    }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
 use config::Config;
-use console::{Console, Phase, Reloads, Settling};
+use console::{Asks, Console, Phase, Reloads};
 use control::Control;
 use telemetry::Metrics;
 use tokio::net::TcpListener;
@@ -17,10 +17,10 @@ use tokio_util::sync::CancellationToken;
 use crate::reload::Told;
 use crate::{http, status};
 
-/// Where the console's orders go, beside the control plane.
-pub(crate) struct Orders {
+/// Who is asked by the console, beside the control plane.
+pub(crate) struct Asked {
     pub(crate) reloads: Reloads,
-    pub(crate) settling: Settling,
+    pub(crate) asks: Asks,
 }
 
 /// The name of this machine, as the kernel has it.
@@ -34,7 +34,7 @@ pub(crate) fn console_of(
     metrics: &Arc<Metrics>,
     phase: watch::Receiver<Phase>,
     told: &Told,
-    orders: Orders,
+    asked: Asked,
 ) -> Console {
     Console {
         control: control.handle().clone(),
@@ -44,42 +44,75 @@ pub(crate) fn console_of(
         started: SystemTime::now(),
         phase,
         configuration: told.configuration.subscribe(),
+        settings: told.settings.subscribe(),
         token: told.token.subscribe(),
-        reloads: orders.reloads,
-        settling: orders.settling,
+        reloads: asked.reloads,
+        asks: asked.asks,
     }
 }
 
-/// Serves the console, unless the configuration has it off.
-pub(crate) async fn start_console(
+/// Serves the console by HTTP and in the MySQL protocol, where the configuration has them.
+pub(crate) async fn start_surfaces(
     config: &Config,
     console: Console,
     stop: &CancellationToken,
-) -> anyhow::Result<Option<JoinHandle<()>>> {
-    let Some(address) = config.admin.http.clone() else { return Ok(None) };
-    let failed = || format!("cannot listen on {address} for the console (admin.http)");
-    let listener = match TcpListener::bind(&address).await {
-        Err(error) if error.kind() == ErrorKind::AddrInUse && is_failsoft(&address).await => None,
-        bound => Some(bound.with_context(failed)?),
-    };
-    let stop = stop.clone();
-    Ok(Some(tokio::spawn(async move {
-        let listener = match listener {
-            Some(listener) => listener,
-            None => match stop.run_until_cancelled(succeed(&address)).await {
-                Some(listener) => listener,
-                None => return,
-            },
+) -> anyhow::Result<Vec<JoinHandle<()>>> {
+    let mut surfaces = Vec::new();
+    let http = config.admin.http.as_deref();
+    if let Some(address) = http {
+        let door = Door::open(address, http, "admin.http").await?;
+        let (console, stop) = (console.clone(), stop.clone());
+        surfaces.push(tokio::spawn(async move {
+            let Some(listener) = door.listener(&stop, "http").await else { return };
+            if let Err(error) = console::serve(listener, console, stop).await {
+                tracing::error!("the console ended: {error}");
+            }
+        }));
+    }
+    if let Some(address) = &config.admin.mysql {
+        let door = Door::open(address, http, "admin.mysql").await?;
+        let stop = stop.clone();
+        surfaces.push(tokio::spawn(async move {
+            let Some(listener) = door.listener(&stop, "mysql").await else { return };
+            console::admin::serve(listener, console, stop).await;
+        }));
+    }
+    Ok(surfaces)
+}
+
+/// An address for operators.
+struct Door {
+    address: String,
+    /// None while another failsoft has it, whose place this one takes.
+    listener: Option<TcpListener>,
+}
+
+impl Door {
+    /// Listens on an address. In use, it may be by a failsoft whose console is at `http`.
+    async fn open(address: &str, http: Option<&str>, setting: &str) -> anyhow::Result<Self> {
+        let failed = || format!("cannot listen on {address} for the console ({setting})");
+        let listener = match TcpListener::bind(address).await {
+            Err(error) if error.kind() == ErrorKind::AddrInUse && is_failsoft(http).await => None,
+            bound => Some(bound.with_context(failed)?),
         };
-        tracing::info!("console at http://{address}");
-        if let Err(error) = console::serve(listener, console, stop).await {
-            tracing::error!("the console ended: {error}");
-        }
-    })))
+        Ok(Self { address: address.to_owned(), listener })
+    }
+
+    /// The listener, as soon as there is one; none where failsoft ends before.
+    async fn listener(self, stop: &CancellationToken, scheme: &str) -> Option<TcpListener> {
+        let address = &self.address;
+        let listener = match self.listener {
+            Some(listener) => listener,
+            None => stop.run_until_cancelled(succeed(address, scheme)).await?,
+        };
+        tracing::info!("console at {scheme}://{address}");
+        Some(listener)
+    }
 }
 
 /// Whether another failsoft serves its console there: one whose place this one takes.
-async fn is_failsoft(address: &str) -> bool {
+async fn is_failsoft(http: Option<&str>) -> bool {
+    let Some(address) = http else { return false };
     let url = format!("http://{address}");
     let asking = tokio::task::spawn_blocking(move || {
         http::Console::parse(&url).and_then(|console| status::fetch(&console))
@@ -91,10 +124,10 @@ async fn is_failsoft(address: &str) -> bool {
 const CONSOLE_PAUSE: Duration = Duration::from_millis(200);
 
 /// Waits until the console's address is free.
-async fn succeed(address: &str) -> TcpListener {
+async fn succeed(address: &str, scheme: &str) -> TcpListener {
     tracing::warn!(
-        "another failsoft serves the console at http://{address}; this one does as soon as that \
-         has ended"
+        "another failsoft serves the console at {scheme}://{address}; this one does as soon as \
+         that has ended"
     );
     loop {
         tokio::time::sleep(CONSOLE_PAUSE).await;

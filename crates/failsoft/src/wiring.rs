@@ -7,6 +7,7 @@ use config::{Config, Database};
 use policy::health::HealthParams;
 use policy::route::Tried;
 use policy::topology::{Role, ServerName, ServerSpec, Topology};
+use policy::view::View;
 use proxy::settings as data;
 
 use crate::limits;
@@ -142,6 +143,8 @@ pub(crate) fn serving(config: &Config, generation: u64) -> data::Settings {
             ca: config.tls.ca.clone(),
             client: config.tls.client_cert.clone(),
         },
+        slow_statement: config.slow_statement,
+        digests_per_second: config.digests_per_second,
         drain_timeout: config.drain_timeout,
     }
 }
@@ -161,6 +164,29 @@ fn pool(config: &Config) -> Option<data::PoolSettings> {
         idle_time,
         lifetime,
     })
+}
+
+/// A session, as the API tells it.
+pub(crate) fn session(info: proxy::SessionInfo, view: &View) -> console::api::Session {
+    let state = match (info.runs, info.in_transaction) {
+        (true, _) => "running",
+        (false, true) => "in transaction",
+        (false, false) => "idle",
+    };
+    let server = info.server.and_then(|id| view.server(id));
+    console::api::Session {
+        id: info.id,
+        user: info.user,
+        client: info.host,
+        schema: info.schema,
+        state: state.to_owned(),
+        since_ms: u64::try_from(info.since_change.as_millis()).unwrap_or(u64::MAX),
+        age_s: info.age.as_secs(),
+        commands: info.commands,
+        server: server.map(|server| server.name.to_string()),
+        connection: info.connection,
+        pins: info.pins.names().map(str::to_owned).collect(),
+    }
 }
 
 fn listen(address: &config::Listen) -> data::Listen {
@@ -188,15 +214,6 @@ fn client_tls(tls: &config::Tls) -> data::ClientTls {
         config::ClientTls::Preferred => on(false),
         config::ClientTls::Required => on(true),
     }
-}
-
-/// Settings of the file that this version accepts and does not act on yet.
-pub(crate) fn unavailable(config: &Config) -> Vec<&'static str> {
-    let settings = [
-        (config.admin.mysql.is_some(), "admin.mysql"),
-        (config.slow_statement.is_some(), "slow_statement"),
-    ];
-    settings.into_iter().filter(|(given, _)| *given).map(|(_, name)| name).collect()
 }
 
 #[cfg(test)]

@@ -178,6 +178,8 @@ struct ServerState {
     /// The delay when replication last ran, seconds: what ranks replicas once the master is dead
     /// and the servers themselves no longer know.
     last_behind_s: Option<u64>,
+    /// When its data were the master's, as far as it said.
+    data_of: Option<SystemTime>,
     /// Why a session could not reach the server since the last check that got through.
     unreachable: Option<String>,
 }
@@ -195,6 +197,7 @@ impl ServerState {
             seen_at: None,
             failure: None,
             last_behind_s: None,
+            data_of: None,
             unreachable: None,
         }
     }
@@ -379,7 +382,7 @@ impl Cluster {
             && before.identity != seen.identity
         {
             state.incarnation += 1;
-            state.last_behind_s = None;
+            (state.last_behind_s, state.data_of) = (None, None);
             changes.push(Change::Identity {
                 server: spec.name.clone(),
                 was: before.identity.clone(),
@@ -388,6 +391,7 @@ impl Cluster {
         }
         if let Replication::From(Source { behind_s: Some(behind_s), .. }) = seen.replication {
             state.last_behind_s = Some(behind_s);
+            state.data_of = now.checked_sub(Duration::from_secs(behind_s));
         }
         state.seen = Some(Arc::new(seen));
         state.seen_at = Some(now);
@@ -587,6 +591,7 @@ impl Cluster {
                 incarnation: state.incarnation,
                 seen: state.seen.clone(),
                 seen_at: state.seen_at,
+                data_of: state.data_of,
                 failure: state.failure.clone(),
                 messages: self.messages(spec, state),
             })

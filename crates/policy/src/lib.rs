@@ -12,9 +12,11 @@
 //! * [`view`] is the immutable snapshot that the data plane and the console read.
 //! * [`partition`] says which partition a packet belongs to.
 //! * [`route`](mod@route) picks the server for one statement, or refuses it.
+//! * [`explain`] says all that for one statement, in words.
 //! * [`session`] knows what ties a session to its server.
 
 pub mod cluster;
+pub mod explain;
 pub mod health;
 pub mod mode;
 pub mod observation;

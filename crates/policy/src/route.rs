@@ -113,11 +113,17 @@ impl Refusal {
     }
 }
 
+/// Whether statements of this kind are refused in read-only mode, as long as their session is not tied.
+#[must_use]
+pub const fn is_refused_when_read_only(kind: Kind) -> bool {
+    matches!(kind, Kind::Write | Kind::LockingRead)
+}
+
 /// Picks the server that runs a statement of this `kind`.
 #[must_use]
 pub fn route(kind: Kind, session: &Session, partition: &Partition) -> Decision {
     let mode = effective_mode(session, partition);
-    let writes = matches!(kind, Kind::Write | Kind::LockingRead);
+    let writes = is_refused_when_read_only(kind);
     if mode == Mode::ReadOnly(Reason::Paused)
         && let Some(decision) = while_paused(kind, session, partition)
     {

@@ -59,6 +59,19 @@ impl Pins {
         (Self::DOUBT, "doubt", "what is known of its transaction after the statement that failed"),
     ];
 
+    /// The set as a number.
+    #[must_use]
+    pub fn bits(self) -> u16 {
+        self.0
+    }
+
+    /// The set that the lower half of a number is of.
+    #[must_use]
+    pub fn from_bits(bits: u32) -> Self {
+        let [low, high, ..] = bits.to_le_bytes();
+        Self(u16::from_le_bytes([low, high]))
+    }
+
     /// Whether nothing pins the session.
     #[must_use]
     pub fn is_empty(self) -> bool {

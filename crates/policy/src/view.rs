@@ -48,6 +48,8 @@ pub struct Server {
     pub seen: Option<Arc<Observation>>,
     /// When that was.
     pub seen_at: Option<SystemTime>,
+    /// When its data were its master's, as far as it said; that stays while it cannot say.
+    pub data_of: Option<SystemTime>,
     /// Why the last check failed; none when it did not.
     pub failure: Option<Arc<CheckFailure>>,
     /// What is wrong and what to do about it.
@@ -151,11 +153,13 @@ impl View {
             let master = self.name_of(partition.master);
             return format!("Read-write: statements go to master {master}.");
         };
-        let readers: Vec<&str> = partition
+        let master = partition.master.and_then(|at| self.servers.get(at));
+        let seen_at = master.and_then(|master| master.seen_at);
+        let readers: Vec<String> = partition
             .readers
             .iter()
             .filter_map(|reader| self.servers.get(reader.server))
-            .map(|server| server.name.as_str())
+            .map(|server| reader_words(server, seen_at))
             .collect();
         let reads = if readers.is_empty() {
             "No server is left to serve reads.".to_owned()
@@ -168,5 +172,19 @@ impl View {
 
     fn name_of(&self, server: Option<usize>) -> &str {
         server.and_then(|at| self.servers.get(at)).map_or("(none)", |server| server.name.as_str())
+    }
+}
+
+/// A server that serves reads, with the age of its data where it is known: how much older they are than
+/// what was last seen on the master.
+fn reader_words(server: &Server, master_seen_at: Option<SystemTime>) -> String {
+    let name = &server.name;
+    let Some((of, seen_at)) = server.data_of.zip(master_seen_at) else { return name.to_string() };
+    let of_then = crate::utc::time_of_day(of);
+    match seen_at.duration_since(of).unwrap_or_default().as_secs() {
+        0 => format!("{name} (data of {of_then}, as new as the last look at the master)"),
+        older => {
+            format!("{name} (data of {of_then}, {older} s older than the last look at the master)")
+        }
     }
 }

@@ -9,7 +9,7 @@
 //!   `login` lets in, `session` serves, `relay` copies.
 //! * `backend` is an open connection to a server: reaching it, logging in, restoring a session on it.
 //! * `setup` is the configuration in force; it is replaced as a whole while sessions go on.
-//! * `registry` knows which session holds which connection, for `KILL`.
+//! * `registry` knows which session holds which connection, for `KILL`, and what each does.
 //! * `refusal` is the only place where our errors become MySQL's.
 
 mod accept;
@@ -38,6 +38,7 @@ mod worker;
 
 pub use listener::{Prepared, Proxy, StartError, Steering, start};
 pub use policy::cluster::Report;
+pub use registry::SessionInfo;
 pub use settings::Settings;
 pub use sockets::{Heritage, Inherited, Socket};
 

@@ -13,6 +13,8 @@ use tokio::task::LocalSet;
 
 use crate::Report;
 use crate::accept::{Order, Queue, run_core};
+use crate::clock::now;
+use crate::registry::SessionInfo;
 use crate::settings::{Listen, Settings};
 use crate::setup::Setup;
 use crate::sockets::{Heritage, Listening, Socket, listen};
@@ -82,8 +84,9 @@ pub fn start(
         threads.push(thread.spawn(serve).map_err(StartError::Thread)?);
         told.push(orders);
     }
-    let steering =
-        Steering(Arc::new(Steered { setups, cores: told, listening: Mutex::default(), ids }));
+    let listens = Mutex::default();
+    let steered = Steered { setups, cores: told, listening: listens, shared, ids };
+    let steering = Steering(Arc::new(steered));
     steering.open(listening);
     Ok(Proxy { threads, steering })
 }
@@ -115,6 +118,7 @@ struct Steered {
     setups: watch::Sender<Arc<Setup>>,
     cores: Vec<mpsc::UnboundedSender<Order>>,
     listening: Mutex<Vec<Listening>>,
+    shared: Arc<Shared>,
     /// What the next address is called.
     ids: AtomicU64,
 }
@@ -192,6 +196,20 @@ impl Steering {
         for told in asked {
             let _settled = told.await;
         }
+    }
+
+    /// What every session does, in the order of their ids.
+    #[must_use]
+    pub fn sessions(&self) -> Vec<SessionInfo> {
+        let mut sessions = self.0.shared.registry.infos(now());
+        sessions.sort_unstable_by_key(|session| session.id);
+        sessions
+    }
+
+    /// Has a session end as a `KILL` would; whether there is one with this id.
+    #[must_use]
+    pub fn end_session(&self, id: u32) -> bool {
+        self.0.shared.registry.end(id)
     }
 
     /// The addresses that are listened on, with the ports that were chosen where 0 was asked for.

@@ -5,6 +5,7 @@
 //! version and the capabilities of the servers, as far as all of them have them.
 
 use std::io;
+use std::sync::Arc;
 
 use policy::view::View;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -19,9 +20,10 @@ use wire::login::{Login, OPENING_LEN, Opening};
 use wire::status::{AUTOCOMMIT, put_ok};
 
 use crate::authenticate::{Claim, authenticate, fresh_nonce, preferred};
+use crate::clock::now;
 use crate::compressed::{Compressed, Peer};
 use crate::proxied::Ends;
-use crate::registry::Leash;
+use crate::registry::{Facts, Leash};
 use crate::settings::Account;
 use crate::stream::{Stream, read_login_packet, read_rest_of_login};
 use crate::tls::about_certificate;
@@ -48,6 +50,8 @@ pub(crate) struct Client {
     pub(crate) admission: Admission,
     /// By which others end the session.
     pub(crate) leash: Leash,
+    /// By which others see what it does.
+    pub(crate) facts: Arc<Facts>,
 }
 
 /// Why a client was not let in.
@@ -81,7 +85,9 @@ pub(crate) async fn login(
             let mut admission = admission;
             let limit = worker.limits().connections_per_user;
             let leash = Leash::new(worker.halt.child_token());
-            if !admission.belongs_to(&account.name, limit, &leash) {
+            let host = proxied::host(ends);
+            let facts = Arc::new(Facts::new(&host, &login.schema, now()));
+            if !admission.belongs_to(&account.name, limit, (&leash, &facts)) {
                 let what = format!("limits.connections_per_user is {limit}");
                 tell(&mut stream, sequence, &refusal::too_many_connections(&what)).await;
                 return Err("too_many");
@@ -102,10 +108,11 @@ pub(crate) async fn login(
                 schema: login.schema,
                 attributes: login.attributes,
                 nonce,
-                host: proxied::host(ends),
+                host,
                 ends,
                 admission,
                 leash,
+                facts,
             })
         }
         Err(LoginError::Io) => Err("error"),
@@ -133,7 +140,7 @@ async fn exchange(
 ) -> Result<(Login, Account, Nonce, u8, Option<Method>), LoginError> {
     let nonce = fresh_nonce();
     let offered = offered(&worker.view());
-    let greeting = greeting(worker, offered, nonce, id);
+    let greeting = greeting(worker, offered, nonce, (id, stream));
     let mut bytes = Vec::new();
     greeting.encode(&mut bytes);
     stream.write_all(&bytes).await?;
@@ -245,12 +252,18 @@ async fn encrypt(
     }
 }
 
-fn greeting(worker: &Worker, offered: Capabilities, nonce: Nonce, id: u32) -> Greeting {
+fn greeting(
+    worker: &Worker,
+    offered: Capabilities,
+    nonce: Nonce,
+    (id, stream): (u32, &Stream),
+) -> Greeting {
     let view = worker.view();
     let version = version(&view);
     let mariadb = version.contains("MariaDB");
     let mut capabilities = offered.or(Capabilities::LOGIN).or(Capabilities::COMPRESSION);
-    if worker.setup().tls.acceptor.is_some() {
+    // Nobody reads along over a Unix socket, and there is no TLS.
+    if worker.setup().tls.acceptor.is_some() && !matches!(stream, Stream::Unix(_)) {
         capabilities = capabilities.or(Capabilities::SSL);
     }
     if !mariadb {

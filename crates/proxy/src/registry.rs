@@ -1,12 +1,14 @@
 //! Which sessions there are and which connections to servers they hold: whom a `KILL` means.
 //!
 //! Clients know two ids: failsoft's, from the greeting, and those of the servers, from
-//! `CONNECTION_ID()` and `SHOW PROCESSLIST`. Both lead here.
+//! `CONNECTION_ID()` and `SHOW PROCESSLIST`. Both lead here. And what each session does, for operators.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
+use policy::session::Pins;
 use policy::topology::ServerId;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -98,6 +100,91 @@ impl Leash {
     }
 }
 
+/// What a session shows of itself. Only its own core writes here, and seldom does anybody read.
+#[derive(Debug)]
+pub(crate) struct Facts {
+    /// The host that the client comes from.
+    host: String,
+    /// When it logged in.
+    since: Instant,
+    /// How many milliseconds later the last command came, or ended.
+    changed_ms: AtomicU64,
+    /// Commands so far.
+    commands: AtomicU64,
+    /// Its pins, and what else is the case.
+    doing: AtomicU32,
+    schema: Mutex<Vec<u8>>,
+}
+
+/// A command runs.
+const RUNNING: u32 = 1 << 16;
+/// A transaction is open, or may be.
+const IN_TRANSACTION: u32 = 1 << 17;
+
+impl Facts {
+    pub(crate) fn new(host: &str, schema: &[u8], since: Instant) -> Self {
+        Self {
+            host: host.to_owned(),
+            since,
+            changed_ms: AtomicU64::new(0),
+            commands: AtomicU64::new(0),
+            doing: AtomicU32::new(0),
+            schema: Mutex::new(schema.to_vec()),
+        }
+    }
+
+    /// Shows what the session does since `at`.
+    pub(crate) fn show(&self, at: Instant, runs: bool, in_transaction: bool, pins: Pins) {
+        let ms = u64::try_from((at - self.since).as_millis()).unwrap_or(u64::MAX);
+        self.changed_ms.store(ms, Ordering::Relaxed);
+        let flag = |is: bool, flag: u32| if is { flag } else { 0 };
+        let flags = flag(runs, RUNNING) | flag(in_transaction, IN_TRANSACTION);
+        self.doing.store(u32::from(pins.bits()) | flags, Ordering::Relaxed);
+        if runs {
+            // Nobody else writes.
+            let commands = self.commands.load(Ordering::Relaxed);
+            self.commands.store(commands + 1, Ordering::Relaxed);
+        }
+    }
+
+    /// Shows its current schema.
+    pub(crate) fn show_schema(&self, schema: &[u8]) {
+        let mut shown = self.schema.lock().unwrap_or_else(PoisonError::into_inner);
+        if *shown != schema {
+            *shown = schema.to_vec();
+        }
+    }
+}
+
+/// A client's session, as an operator sees it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct SessionInfo {
+    /// failsoft's id of it.
+    pub id: u32,
+    /// The account.
+    pub user: String,
+    /// The host that the client comes from.
+    pub host: String,
+    /// The current schema; empty for none.
+    pub schema: String,
+    /// The server whose connection it holds.
+    pub server: Option<ServerId>,
+    /// That server's id of the connection.
+    pub connection: Option<u32>,
+    /// A command runs.
+    pub runs: bool,
+    /// A transaction is open, or may be.
+    pub in_transaction: bool,
+    /// What keeps it from leaving its server.
+    pub pins: Pins,
+    /// Since its command came, or its last one ended.
+    pub since_change: Duration,
+    /// Since it logged in.
+    pub age: Duration,
+    /// Commands so far.
+    pub commands: u64,
+}
+
 /// A session, as others see it.
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
@@ -108,6 +195,31 @@ pub(crate) struct Entry {
     /// The connection that it holds.
     pub(crate) connection: Option<Connection>,
     pub(crate) leash: Leash,
+    facts: Arc<Facts>,
+}
+
+impl Entry {
+    fn info(&self, now: Instant) -> SessionInfo {
+        let facts = &self.facts;
+        let doing = facts.doing.load(Ordering::Relaxed);
+        let changed = Duration::from_millis(facts.changed_ms.load(Ordering::Relaxed));
+        let age = now.saturating_duration_since(facts.since);
+        let schema = facts.schema.lock().unwrap_or_else(PoisonError::into_inner);
+        SessionInfo {
+            id: self.session,
+            user: self.account.clone(),
+            host: facts.host.clone(),
+            schema: String::from_utf8_lossy(&schema).into_owned(),
+            server: self.connection.map(|connection| connection.server),
+            connection: self.connection.map(|connection| connection.id),
+            runs: doing & RUNNING != 0,
+            in_transaction: doing & IN_TRANSACTION != 0,
+            pins: Pins::from_bits(doing),
+            since_change: age.saturating_sub(changed),
+            age,
+            commands: facts.commands.load(Ordering::Relaxed),
+        }
+    }
 }
 
 /// A session that is about to be killed: until this is dropped it waits for its killer's server, and
@@ -138,12 +250,24 @@ impl Registry {
     }
 
     /// Takes note of a session, or of its new account.
-    pub(crate) fn enter(&self, session: u32, account: &str, leash: &Leash) {
+    pub(crate) fn enter(&self, session: u32, account: &str, leash: &Leash, facts: &Arc<Facts>) {
         let account = account.to_owned();
         let mut entries = self.entries();
         let connection = entries.get(&session).and_then(|entry| entry.connection);
-        let entry = Entry { session, account, connection, leash: leash.clone() };
+        let (leash, facts) = (leash.clone(), Arc::clone(facts));
+        let entry = Entry { session, account, connection, leash, facts };
         entries.insert(session, entry);
+    }
+
+    /// What every session does, in no order.
+    pub(crate) fn infos(&self, now: Instant) -> Vec<SessionInfo> {
+        self.entries().values().map(|entry| entry.info(now)).collect()
+    }
+
+    /// Has a session end; whether there is one with this id of failsoft's.
+    pub(crate) fn end(&self, session: u32) -> bool {
+        let entries = self.entries();
+        entries.get(&session).inspect(|entry| entry.leash.end.cancel()).is_some()
     }
 
     /// Takes note that a session is over.
@@ -198,13 +322,48 @@ mod tests {
         Leash::new(CancellationToken::new())
     }
 
+    fn facts() -> Arc<Facts> {
+        Arc::new(Facts::new("10.0.0.7", b"shop", crate::clock::now()))
+    }
+
+    #[test]
+    fn what_a_session_does_is_seen() {
+        let (registry, facts) = (Registry::default(), facts());
+        registry.enter(7, "app", &leash(), &facts);
+        let connection = Connection { server: ServerId(2), id: 44 };
+        registry.hold(7, connection);
+        let pins = Pins::TEMPORARY_TABLE.with(Pins::DOUBT);
+        facts.show(facts.since + Duration::from_secs(3), true, true, pins);
+        facts.show_schema(b"other");
+        let [info] = &registry.infos(facts.since + Duration::from_secs(10))[..] else { panic!() };
+        let expected = SessionInfo {
+            id: 7,
+            user: "app".to_owned(),
+            host: "10.0.0.7".to_owned(),
+            schema: "other".to_owned(),
+            server: Some(ServerId(2)),
+            connection: Some(44),
+            runs: true,
+            in_transaction: true,
+            pins,
+            since_change: Duration::from_secs(7),
+            age: Duration::from_secs(10),
+            commands: 1,
+        };
+        assert_eq!(*info, expected);
+        facts.show(facts.since, false, false, Pins::NONE);
+        let [info] = &registry.infos(facts.since)[..] else { panic!() };
+        assert!(!info.runs && !info.in_transaction && info.pins.is_empty());
+        assert!(registry.end(7) && !registry.end(8));
+    }
+
     #[test]
     fn sessions_are_found_by_either_id() {
         let registry = Registry::default();
         let [old, other, new] = [(0, 7), (1, 7), (1, 8)]
             .map(|(server, id)| Connection { server: ServerId(server), id });
-        registry.enter(1, "app", &leash());
-        registry.enter(2, "other", &leash());
+        registry.enter(1, "app", &leash(), &facts());
+        registry.enter(2, "other", &leash(), &facts());
         let holder = |connection| registry.claim_holder(connection).map(|claim| claim.0.session);
         assert_eq!(holder(old), None);
         registry.hold(1, old);
@@ -217,7 +376,7 @@ mod tests {
         let connection = || registry.claim(1).and_then(|claim| claim.0.connection);
         assert_eq!(connection(), Some(new));
         // A new account keeps what is held.
-        registry.enter(1, "root", &leash());
+        registry.enter(1, "root", &leash(), &facts());
         assert_eq!(connection(), Some(new));
         let claim = registry.claim(1).unwrap();
         assert_eq!(claim.0.account, "root");

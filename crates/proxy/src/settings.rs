@@ -38,6 +38,10 @@ pub struct Settings {
     pub tls_clients: ClientTls,
     /// TLS towards servers.
     pub tls_servers: ServerTls,
+    /// Statements that take at least this long are logged.
+    pub slow_statement: Option<Duration>,
+    /// Statements a second that each core looks at for the list of statements.
+    pub digests_per_second: u32,
     /// How long transactions may go on after the order to stop.
     pub drain_timeout: Duration,
 }

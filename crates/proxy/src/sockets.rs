@@ -5,10 +5,11 @@
 //! that the kernel has taken are then not lost with either. So a process that is to be replaced gives
 //! its sockets to its successor, and a supervisor may lend its own.
 
+use std::fs::Permissions;
 use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 
@@ -209,6 +210,8 @@ fn bind_unix(path: &Path) -> io::Result<UnixListener> {
         std::fs::remove_file(path)?;
     }
     let listener = UnixListener::bind(path)?;
+    // As servers have it: who may connect is not who may log in.
+    std::fs::set_permissions(path, Permissions::from_mode(0o777))?;
     listener.set_nonblocking(true)?;
     Ok(listener)
 }

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// How many entries are kept: some hundred bytes each. More in a process's life means that a server
 /// was lost under load many times.
@@ -20,7 +21,7 @@ const CAPACITY: usize = 2000;
 const TAIL: u64 = 4 << 20;
 
 /// A write that was sent and not answered.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize, ToSchema)]
 pub struct UnknownOutcome {
     /// When the connection broke, in UTC as RFC 3339 has it.
     pub at: String,

@@ -6,6 +6,7 @@
 //!   only by [`WorkerMetrics::flush`], so that counting a statement touches no memory that another
 //!   core writes to. Labels are resolved when it is made.
 //! * [`Ledger`] keeps the writes whose outcome is unknown.
+//! * [`Statements`] is what clients ask, by digest, and what took long.
 //! * [`Panics`] counts and logs what should not happen.
 //! * [`log`] sets up `tracing`.
 
@@ -13,12 +14,14 @@ mod ledger;
 pub mod log;
 mod metrics;
 mod panics;
+pub mod statements;
 pub mod table;
 mod worker;
 
 pub use ledger::{Ledger, UnknownOutcome};
 pub use metrics::{Metrics, Totals};
 pub use panics::Panics;
+pub use statements::Statements;
 pub use table::METRICS;
 pub use worker::{
     ConnectionGuard, HeldGuard, SessionGuard, SessionState, Target, WaitingGuard, WorkerMetrics,

@@ -18,6 +18,7 @@ use prometheus::{
 
 use crate::ledger::Ledger;
 use crate::panics::Panics;
+use crate::statements::Statements;
 use crate::table::{CHECK_BUCKETS, METRICS, RELOAD_RESULTS, STATEMENT_BUCKETS};
 use crate::worker::WorkerMetrics;
 
@@ -27,6 +28,7 @@ pub struct Metrics {
     pub(crate) shared: Shared,
     ledger: Ledger,
     panics: Panics,
+    statements: Statements,
     /// What the latest view had: the series of what is gone are removed.
     known: Mutex<Known>,
     server_up: IntGaugeVec,
@@ -75,6 +77,10 @@ pub struct Totals {
     pub held: u64,
     /// Open connections to each server.
     pub connections: HashMap<ServerName, u64>,
+    /// Those of them that no session holds.
+    pub idle: HashMap<ServerName, u64>,
+    /// Statements that wait for a connection which sessions share.
+    pub waiting: u64,
     /// Statements answered since the start.
     pub statements: u64,
     /// Statements refused since the start.
@@ -105,6 +111,7 @@ impl Metrics {
         let metrics = Self {
             shared: Shared::new(&maker)?,
             ledger: Ledger::default(),
+            statements: Statements::default(),
             panics: Panics::new(maker.counter("failsoft_panics_total")?),
             known: Mutex::default(),
             server_up: maker.gauges("failsoft_server_up")?,
@@ -134,7 +141,13 @@ impl Metrics {
     /// Counters for one core, resolved and empty.
     #[must_use]
     pub fn worker(&self) -> WorkerMetrics {
-        WorkerMetrics::new(&self.shared, self.ledger.clone())
+        WorkerMetrics::new(&self.shared, self.ledger.clone(), self.statements.clone())
+    }
+
+    /// What clients ask.
+    #[must_use]
+    pub fn statements(&self) -> &Statements {
+        &self.statements
     }
 
     /// What is known of panics.
@@ -244,10 +257,12 @@ impl Metrics {
     pub fn totals(&self) -> Totals {
         let shared = &self.shared;
         let state = |name| gauge_value(&shared.sessions.with_label_values(&[name]));
-        let open = |name: &ServerName| {
-            let count =
-                |labels: [&str; 2]| gauge_value(&shared.connections.with_label_values(&labels));
-            (name.clone(), connection_labels(name).map(count).iter().sum())
+        let count = |labels: [&str; 2]| gauge_value(&shared.connections.with_label_values(&labels));
+        let open =
+            |name: &ServerName| (name.clone(), connection_labels(name).map(count).iter().sum());
+        let idle = |name: &ServerName| {
+            let [_, labels] = connection_labels(name);
+            (name.clone(), count(labels))
         };
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         Totals {
@@ -255,6 +270,8 @@ impl Metrics {
             sessions_open: state("open"),
             held: gauge_value(&self.shared.held),
             connections: known.servers.iter().map(open).collect(),
+            idle: known.servers.iter().map(idle).collect(),
+            waiting: gauge_value(&shared.waiting),
             statements: sum(&shared.statements),
             refused: sum(&shared.refused),
             retried: shared.retried.get(),

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use policy::mode::Reason;
 use policy::session::Pins;
@@ -15,6 +15,7 @@ use sql::Kind;
 
 use crate::ledger::{Ledger, UnknownOutcome};
 use crate::metrics::{Shared, connection_labels};
+use crate::statements::{Local, Seen, Slow, Statements};
 use crate::table::{LOGIN_RESULTS, OTHER_REFUSALS};
 
 type LocalCounter = GenericLocalCounter<AtomicU64>;
@@ -64,6 +65,7 @@ pub struct WorkerMetrics {
     retried: LocalCounter,
     unknown: LocalCounter,
     ledger: Ledger,
+    digests: RefCell<Local>,
     aborted: LocalCounter,
     logins: Vec<(&'static str, LocalCounter)>,
     from_client: LocalCounter,
@@ -93,7 +95,7 @@ fn pairs() -> impl Iterator<Item = (&'static str, &'static str)> {
 }
 
 impl WorkerMetrics {
-    pub(crate) fn new(shared: &Shared, ledger: Ledger) -> Self {
+    pub(crate) fn new(shared: &Shared, ledger: Ledger, statements: Statements) -> Self {
         let seconds =
             |(class, target)| shared.statement_seconds.with_label_values(&[class, target]).local();
         let words = Reason::ALL.map(Reason::as_str);
@@ -110,6 +112,7 @@ impl WorkerMetrics {
             retried: shared.retried.local(),
             unknown: shared.unknown.local(),
             ledger,
+            digests: RefCell::new(Local::new(statements)),
             aborted: shared.aborted.local(),
             logins: LOGIN_RESULTS
                 .iter()
@@ -163,6 +166,22 @@ impl WorkerMetrics {
             counter.inc();
             seconds.observe(first_byte.as_secs_f64());
         }
+    }
+
+    /// Whether a statement that came at `now` is to be looked at for the list of statements, of which so
+    /// many a second are; then how many it stands for.
+    pub fn is_looked_at(&self, now: Instant, per_second: u32) -> Option<u64> {
+        self.digests.borrow_mut().sampler.take(now, per_second)
+    }
+
+    /// Enters a statement in the list of statements.
+    pub fn digest(&self, seen: Seen<'_>) {
+        self.digests.borrow_mut().enter(seen);
+    }
+
+    /// Logs a statement that took long, and keeps it.
+    pub fn slow(&self, slow: Slow) {
+        self.digests.borrow().enter_slow(slow);
     }
 
     /// Counts a refused statement: a word of [`Reason`] or of
@@ -258,6 +277,7 @@ impl WorkerMetrics {
         let single =
             [&self.retried, &self.unknown, &self.aborted, &self.from_client, &self.to_client];
         single.into_iter().for_each(LocalCounter::flush);
+        self.digests.borrow_mut().flush();
     }
 }
 

@@ -17,7 +17,7 @@ const SETTINGS: &[Case] = &[
     ("watch: true\nwatch: true", "5:1: watch: found the key a second time, expected it once"),
     (
         "3306: x",
-        "4:1: 3306: found an unknown key, expected one of listen, admin, defaults, monitor, users, login, login_memory, databases, proxy_protocol, read_only, reads, health, connect_timeout, master_may_replicate, hold_writes, pool, limits, watch, threads, drain_timeout, slow_statement, ledger, tls, log",
+        "4:1: 3306: found an unknown key, expected one of listen, admin, defaults, monitor, users, login, login_memory, databases, proxy_protocol, read_only, reads, health, connect_timeout, master_may_replicate, hold_writes, pool, limits, watch, threads, drain_timeout, slow_statement, digests_per_second, ledger, tls, log",
     ),
     (
         "health: [3s]",
@@ -466,11 +466,11 @@ const SERVERS: &[Case] = &[
 const FILES: &[Case] = &[
     (
         "",
-        "1:1: found nothing, expected a mapping of listen, admin, defaults, monitor, users, login, login_memory, databases, proxy_protocol, read_only, reads, health, connect_timeout, master_may_replicate, hold_writes, pool, limits, watch, threads, drain_timeout, slow_statement, ledger, tls, log",
+        "1:1: found nothing, expected a mapping of listen, admin, defaults, monitor, users, login, login_memory, databases, proxy_protocol, read_only, reads, health, connect_timeout, master_may_replicate, hold_writes, pool, limits, watch, threads, drain_timeout, slow_statement, digests_per_second, ledger, tls, log",
     ),
     (
         "just text",
-        "1:1: found \"just text\", expected a mapping of listen, admin, defaults, monitor, users, login, login_memory, databases, proxy_protocol, read_only, reads, health, connect_timeout, master_may_replicate, hold_writes, pool, limits, watch, threads, drain_timeout, slow_statement, ledger, tls, log",
+        "1:1: found \"just text\", expected a mapping of listen, admin, defaults, monitor, users, login, login_memory, databases, proxy_protocol, read_only, reads, health, connect_timeout, master_may_replicate, hold_writes, pool, limits, watch, threads, drain_timeout, slow_statement, digests_per_second, ledger, tls, log",
     ),
     (
         "defaults: {user: a, pass: b}",

@@ -16,6 +16,7 @@ health: {interval: 1m30s}
 pool: {mode: session, idle: 3, idle_time: 30s, lifetime: 2h}
 limits: {packet: 1MB, connections_per_user: 3}
 slow_statement: 1s500ms
+digests_per_second: 50
 ledger: /var/lib/failsoft/ledger
 tls: {clients: required, cert: c, key: /k, client_ca: /a, servers: verify, ca: "/c a", client_cert: a, client_key: b}
 proxy_protocol: {from: [10.0.0.0/8, "::1"]}
@@ -80,6 +81,7 @@ watch: false
 threads: 2
 drain_timeout: 30s
 slow_statement: off
+digests_per_second: 200
 # ledger: (none)
 tls:
   clients: preferred

@@ -34,6 +34,7 @@ fn the_least_file_has_every_default() {
     assert!((1..=256).contains(&config.threads));
     assert_eq!(config.drain_timeout, Duration::from_secs(30));
     assert_eq!(config.slow_statement, None);
+    assert_eq!(config.digests_per_second, 200);
     assert_eq!(
         (config.tls.clients, config.tls.servers),
         (ClientTls::Preferred, ServerTls::Preferred)
@@ -65,6 +66,7 @@ watch: true
 threads: 2
 drain_timeout: 0
 slow_statement: 500ms
+digests_per_second: 0
 tls: {clients: required, cert: c.pem, key: /k.pem, client_ca: clients.pem, servers: verify, ca: ca.pem, client_cert: a, client_key: b}
 log: {format: json, level: debug}
 ",
@@ -89,6 +91,7 @@ log: {format: json, level: debug}
     assert_eq!(config.limits.idle_timeout, Duration::from_secs(5400));
     assert_eq!((config.threads, config.drain_timeout), (2, Duration::ZERO));
     assert_eq!(config.slow_statement, Some(Duration::from_millis(500)));
+    assert_eq!(config.digests_per_second, 0);
     assert_eq!(config.tls.cert_key, Some(("c.pem".into(), "/k.pem".into())));
     assert_eq!(config.tls.client_ca, Some("clients.pem".into()));
     assert_eq!(config.tls.client_cert, Some(("a".into(), "b".into())));

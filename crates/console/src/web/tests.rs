@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{Mutex, mpsc};
 
 use super::*;
-use crate::actions::Reload;
+use crate::plane::{Ask, Reload};
 
 /// A console whose only server does not exist: its port belongs to nobody who would answer.
 struct Fixture {
@@ -19,6 +19,7 @@ struct Fixture {
     configure: watch::Sender<Configuration>,
     set_token: watch::Sender<Option<Token>>,
     reloading: Mutex<mpsc::Receiver<Reload>>,
+    asked: Mutex<mpsc::Receiver<Ask>>,
     _unused: TcpListener,
 }
 
@@ -37,7 +38,8 @@ impl Fixture {
         let (configure, configuration) = watch::channel(Configuration::default());
         let (set_token, token) = watch::channel(Some(Token::new("secret")));
         let (reloads, reloading) = mpsc::channel(1);
-        let (settling, _) = mpsc::channel(1);
+        let (asks, asked) = mpsc::channel(1);
+        let (_, settings) = watch::channel("listen: 127.0.0.1:3306\n".into());
         let console = Console {
             control: control.handle().clone(),
             metrics,
@@ -46,13 +48,14 @@ impl Fixture {
             started: SystemTime::now(),
             phase: watched,
             configuration,
+            settings,
             token,
             reloads,
-            settling,
+            asks,
         };
         tokio::spawn(serve(listener, console, CancellationToken::new()));
-        let reloading = Mutex::new(reloading);
-        Self { address, control, phase, configure, set_token, reloading, _unused: unused }
+        let (reloading, asked) = (Mutex::new(reloading), Mutex::new(asked));
+        Self { address, control, phase, configure, set_token, reloading, asked, _unused: unused }
     }
 
     /// The status code, the head and the body.
@@ -302,15 +305,159 @@ async fn an_invalid_file_is_shown() {
     let table = [
         ("/readyz", 200, words),
         ("/api/v1/status", 200, "\"invalid_since\":\"2026-01-02T00:00:00Z\""),
-        ("/", 200, "/etc/f.yaml:1:2: &lt;what&gt;: wrong"),
+        ("/", 200, "/etc/f.yaml:1:2: &#60;what&#62;: wrong"),
     ];
     console.expect(&table).await;
 }
 
 #[tokio::test]
-async fn the_page_may_load_and_run_nothing() {
+async fn pages_load_and_run_nothing_but_what_is_here() {
     let console = Fixture::start().await;
-    let (_, head, _) = console.ask("GET", "/").await;
-    assert!(head.contains("content-security-policy: default-src 'none'"), "{head}");
-    assert!(head.contains("content-type: text/html; charset=utf-8"), "{head}");
+    for path in ["/", "/sessions", "/statements", "/events", "/configuration"] {
+        let (code, head, body) = console.ask("GET", path).await;
+        assert_eq!(code, 200, "{path}: {body}");
+        assert!(head.contains("content-security-policy: default-src 'none'"), "{head}");
+        assert!(head.contains("content-type: text/html; charset=utf-8"), "{head}");
+        assert!(!body.contains("style=") && !body.contains("onclick"), "{path}");
+        let links = body.split(['"', ' ']).filter(|word| word.contains("://"));
+        assert_eq!(links.collect::<Vec<_>>(), [""; 0], "{path}");
+    }
+    for (path, kind) in [("console.css", "text/css"), ("console.js", "text/javascript")] {
+        let (code, head, _) = console.ask("GET", &format!("/assets/{path}")).await;
+        assert!(code == 200 && head.contains(&format!("content-type: {kind}")), "{head}");
+    }
+    // An answer that is no page has the same guards.
+    let (_, head, _) = console.ask("GET", "/api/v1/status").await;
+    assert!(head.contains("x-content-type-options: nosniff"), "{head}");
+}
+
+/// A session with markup in it, as a client may put it there.
+fn session(id: u32, state: &str) -> crate::api::Session {
+    crate::api::Session {
+        id,
+        user: "<b>app".into(),
+        client: "10.0.0.7".into(),
+        schema: "shop".into(),
+        state: state.into(),
+        since_ms: 1500,
+        age_s: 60,
+        commands: 12,
+        server: Some("db1:3306".into()),
+        connection: Some(44),
+        pins: vec!["temporary_table".into()],
+    }
+}
+
+#[tokio::test]
+async fn sessions_are_asked_of_those_who_serve_them() {
+    let console = Fixture::start().await;
+    let paths = ["/sessions", "/sessions?find=tempo", "/sessions?find=nobody", "/api/v1/sessions"];
+    for path in paths {
+        assert_eq!(console.ask("GET", path).await.0, 200, "not served yet: {path}");
+    }
+    console.phase.send_replace(Phase::Serving);
+    let parts =
+        ["2 sessions", "2 sessions with", "Nobody is here", "\"pins\":[\"temporary_table\"]"];
+    for (path, part) in paths.into_iter().zip(parts) {
+        let answering = async {
+            let Some(Ask::Sessions(answer)) = console.asked.lock().await.recv().await else {
+                panic!("not asked for sessions")
+            };
+            answer.send(vec![session(7, "idle"), session(8, "running")]).unwrap();
+        };
+        let ((code, _, body), ()) = tokio::join!(console.ask("GET", path), answering);
+        assert!(code == 200 && body.contains(part), "{path}: {body}");
+        if path == "/sessions" {
+            assert!(body.contains("&#60;b&#62;app@10.0.0.7"), "{body}");
+            assert!(body.find(">8 <").unwrap() < body.find(">7 <").unwrap(), "running ones first");
+        }
+    }
+}
+
+#[tokio::test]
+async fn sessions_are_ended_and_that_is_told() {
+    let console = Fixture::start().await;
+    let end = |path: &'static str| console.ask_with("POST", path, TOKEN, "");
+    assert_eq!(end("/api/v1/sessions/7/end").await.0, 503, "not before it serves");
+    console.phase.send_replace(Phase::Serving);
+    for (is_there, status) in [(true, 200), (false, 404)] {
+        let answering = async {
+            let Some(Ask::EndSession(7, answer)) = console.asked.lock().await.recv().await else {
+                panic!("not asked to end session 7")
+            };
+            answer.send(is_there).unwrap();
+        };
+        let ((code, _, body), ()) = tokio::join!(end("/api/v1/sessions/7/end"), answering);
+        assert_eq!(code, status, "{body}");
+    }
+    assert_eq!(end("/api/v1/sessions/x/end").await.0, 400);
+    let (_, _, body) = console.ask("GET", "/api/v1/events?origin=operator").await;
+    assert_eq!(body.matches(" ended session 7").count(), 1, "{body}");
+    assert!(!body.contains("is unhealthy"), "{body}");
+}
+
+#[tokio::test]
+async fn what_changes_is_streamed_and_a_client_that_comes_back_misses_nothing() {
+    let console = Fixture::start().await;
+    console.control.handle().ready().await;
+    let follow = |known: &'static str| {
+        let address = console.address;
+        async move {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            let request = format!("GET /api/v1/stream HTTP/1.1\r\nHost: x\r\n{known}\r\n");
+            stream.write_all(request.as_bytes()).await.unwrap();
+            stream
+        }
+    };
+    let read_until = |mut stream: TcpStream, wanted: &'static str| async move {
+        let mut seen = String::new();
+        let reading = async {
+            while !seen.contains(wanted) {
+                let mut bytes = [0; 4096];
+                let len = stream.read(&mut bytes).await.unwrap();
+                assert!(len > 0, "it ended: {seen}");
+                seen.push_str(&String::from_utf8_lossy(&bytes[..len]));
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), reading).await.unwrap();
+        seen
+    };
+    let stream = follow("").await;
+    let order = Order::SetReadOnly { partition: None, on: true };
+    let seen = tokio::join!(read_until(stream, "read-only mode on"), async {
+        console.control.handle().order(order, "somebody").await.unwrap();
+    });
+    assert!(seen.0.contains("event: status") && seen.0.contains("event: event"), "{}", seen.0);
+    let again = read_until(follow("Last-Event-ID: 0\r\n").await, "read-only mode on").await;
+    assert!(again.contains("id: 1") && again.contains("is unhealthy"), "{again}");
+}
+
+#[tokio::test]
+async fn a_statement_is_explained() {
+    let console = Fixture::start().await;
+    console.control.handle().ready().await;
+    let table = [
+        ("/statements?explain=SELECT+1+FOR+UPDATE", 200, "is refused with 1290: severed"),
+        ("/statements?refusable=yes", 200, "What would be refused in read-only mode"),
+        ("/api/v1/statements?limit=x", 400, "\"error\":"),
+        ("/api/v1/statements?limit=5&refusable=true", 200, "\"digests\":[]"),
+        ("/api/v1/events?after=-1", 400, "\"error\":"),
+        ("/api/v1/configuration", 200, "\"yaml\":\"listen: 127.0.0.1:3306"),
+        ("/configuration", 200, "listen: 127.0.0.1:3306"),
+        ("/api/v1/openapi.json", 200, "\"/api/v1/servers/{server}/disable\""),
+    ];
+    console.expect(&table).await;
+}
+
+#[test]
+fn every_path_is_described() {
+    let description = serde_json::to_value(openapi()).unwrap();
+    let paths = description["paths"].as_object().unwrap();
+    assert_eq!(paths.len(), 21, "{:?}", paths.keys());
+    for (path, methods) in paths {
+        for (method, described) in methods.as_object().unwrap() {
+            assert!(described["summary"].is_string(), "{method} {path} has no summary");
+            assert_eq!(described["security"].is_array(), method == "post", "{method} {path}");
+        }
+    }
 }

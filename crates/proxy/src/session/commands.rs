@@ -390,7 +390,8 @@ impl Session {
             }
         };
         let limit = self.worker.limits().connections_per_user;
-        if !self.client.admission.belongs_to(&account.name, limit, &self.client.leash) {
+        let shown = (&self.client.leash, &self.client.facts);
+        if !self.client.admission.belongs_to(&account.name, limit, shown) {
             let what = format!("limits.connections_per_user is {limit}");
             self.tell_as(sequence, &refusal::too_many_connections(&what)).await;
             return Flow::End;

@@ -13,6 +13,7 @@
 //! * `lost` says what becomes of it when the server is lost on the way.
 //! * `commit` sees to it that a COMMIT that failed does not succeed when it is sent again.
 //! * `ending` keeps its connection for others, or closes it; `park` lends it out between transactions.
+//! * `observe` shows others what it does and asked.
 //! * `kill` ends what this or another session runs.
 //! * `memory` is what a server knows of a session that no other can be given.
 //! * `note` remembers what a statement did to the session, `tracked` what its server says that it did;
@@ -31,6 +32,7 @@ mod kill;
 mod lost;
 mod memory;
 mod note;
+mod observe;
 mod outcome;
 mod park;
 mod partition;
@@ -70,6 +72,7 @@ use crate::worker::Worker;
 use commit::FailedCommit;
 use lost::Gone;
 use memory::Memory;
+use observe::Told;
 use park::Parked;
 use state::Carried;
 
@@ -107,6 +110,10 @@ pub(crate) struct Session {
     refused_users: u8,
     /// When the last command came, or ended.
     active: Instant,
+    /// How the present statement came out.
+    told: Option<Told>,
+    /// How much was set and prepared when others were shown the schema last.
+    shown_events: u64,
     /// When the first byte of the last reply came.
     answered: Option<Instant>,
     idle: Clock,
@@ -187,6 +194,8 @@ impl Session {
             is_fresh: true,
             refused_users: 0,
             active: now(),
+            told: None,
+            shown_events: 0,
             answered: None,
             idle,
             drain,
@@ -203,9 +212,13 @@ impl Session {
         while let Some(len) = self.next_command().await {
             self.command_len = len;
             (self.is_fresh, self.active) = (false, now());
+            let came = self.active;
+            self.show(true);
             let flow = self.command().await;
             is_quiet = flow == Flow::On || self.payload() == [command::QUIT];
             self.active = now();
+            self.show(false);
+            self.look_at_statement(came);
             let was_large = self.command_len.max(self.input.capacity()) > KEEP;
             self.input.advance(self.command_len.min(self.input.len()));
             self.command_len = 0;

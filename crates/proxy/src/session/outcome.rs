@@ -13,8 +13,8 @@ use super::Session;
 use super::statement::Request;
 use crate::refusal;
 
-/// The longest digest in the ledger, in bytes.
-const DIGEST_MAX: usize = 400;
+/// The longest digest that is kept, in bytes.
+pub(super) const DIGEST_MAX: usize = 400;
 
 /// Where a statement was when its connection broke.
 #[derive(Debug)]
@@ -39,6 +39,7 @@ impl Session {
             _ => request.statement.class.because,
         };
         let error = refusal::outcome_unknown(what, was.name, &reference);
+        let digest = self.digest(request.prepared);
         let view = self.worker.view();
         let seen = view.server(was.server).and_then(|server| server.seen.as_deref());
         self.worker.metrics.unknown(UnknownOutcome {
@@ -47,32 +48,13 @@ impl Session {
             client: self.client.host.clone(),
             user: self.client.account.name.clone(),
             schema: String::from_utf8_lossy(&self.carried.schema).into_owned(),
-            digest: self.digest(request),
+            digest: digest.unwrap_or_else(|| request.statement.class.because.to_owned()),
             server: was.name.to_owned(),
             connection: was.connection,
             cause: was.cause.to_owned(),
             gtids: seen.map(|seen| seen.gtids.clone()).unwrap_or_default(),
         });
         error
-    }
-
-    /// The statement of the present command without its values.
-    fn digest(&self, request: &Request) -> String {
-        let prepared = request.prepared.and_then(|id| self.carried.prepared.get(&id));
-        let text = match prepared {
-            Some(prepared) => prepared.sql.as_slice(),
-            // What a digest shows is at a statement's beginning.
-            None => self
-                .text_at(true, self.payload())
-                .ok()
-                .and_then(|at| self.payload().get(at..))
-                .unwrap_or_default(),
-        };
-        match text {
-            // A file was sent in its place.
-            [] => request.statement.class.because.to_owned(),
-            text => sql::digest(text, self.dialect(), DIGEST_MAX),
-        }
     }
 }
 

@@ -171,6 +171,7 @@ impl Session {
             let (at, access) = match decision {
                 Decision::Forward { server, access, .. } => (server, access),
                 Decision::Refuse(refusal) => {
+                    self.tell_refused(&request);
                     let about = Refused { refusal, view: &view, partition };
                     return Served::No(self.refuse(&about, failed).await);
                 }
@@ -195,7 +196,8 @@ impl Session {
             request.retried = failed.sent;
             match self.exchange(&request).await {
                 Step::Done(end) => {
-                    self.count(&request, at, partition);
+                    let target = self.count(&request, at, partition);
+                    self.tell_answered(&request, target, &end);
                     return Served::Yes(end);
                 }
                 Step::Answered(flow) => return Served::No(flow),
@@ -422,10 +424,11 @@ impl Session {
         !self.in_transaction() && !self.pins.without(passing).is_empty()
     }
 
-    fn count(&self, request: &Request, server: usize, partition: &Partition) {
+    fn count(&self, request: &Request, server: usize, partition: &Partition) -> Target {
         let target =
             if partition.master == Some(server) { Target::Master } else { Target::Replica };
         let took = self.answered.unwrap_or(self.active) - self.active;
         self.worker.metrics.statement(&partition.name, request.statement.class.kind, target, took);
+        target
     }
 }

@@ -1,0 +1,166 @@
+//! `failsoft sessions`, `statements`, `events` and `outcomes`: lists of a running failsoft.
+
+use std::time::Duration;
+
+use console::api::{Event, Session, SlowStatement, Statements, UnknownOutcome};
+use serde::de::DeserializeOwned;
+
+use crate::Exit;
+use crate::cli::{self, List};
+use crate::http::Console;
+use crate::table::aligned;
+
+/// `failsoft sessions`
+pub(crate) fn sessions(options: &List) -> anyhow::Result<Exit> {
+    show(options, "/api/v1/sessions", |sessions: Vec<Session>| {
+        let head = ["ID", "ACCOUNT", "CLIENT", "SCHEMA", "STATE", "FOR", "SERVER", "TIED BY"];
+        let rows = sessions.iter().map(|session| {
+            [
+                session.id.to_string(),
+                session.user.clone(),
+                session.client.clone(),
+                session.schema.clone(),
+                session.state.clone(),
+                time(session.since_ms),
+                session.server.clone().unwrap_or_else(|| "-".to_owned()),
+                session.pins.join(", "),
+            ]
+        });
+        table(head, rows)
+    })
+}
+
+/// `failsoft statements`
+pub(crate) fn statements(options: &cli::Statements) -> anyhow::Result<Exit> {
+    let refusable = if options.refusable { "&refusable=true" } else { "" };
+    let path = format!("/api/v1/statements?limit={}{refusable}", options.limit);
+    show(&options.list, &path, |statements: Statements| match options.slow {
+        true => slow(&statements.slow),
+        false => digests(&statements),
+    })
+}
+
+fn digests(statements: &Statements) -> Vec<String> {
+    let head = ["COUNT", "TIME", "MEAN", "SLOWEST", "FAILED", "REFUSED", "CLASS", "STATEMENT"];
+    let rows = statements.digests.iter().map(|digest| {
+        [
+            digest.count.to_string(),
+            time(digest.total_ms),
+            micros(digest.mean_us),
+            micros(digest.slowest_us),
+            digest.failed.to_string(),
+            digest.refused.to_string(),
+            digest.class.clone(),
+            digest.digest.clone(),
+        ]
+    });
+    let mut lines = vec![format!("since {}", statements.since)];
+    lines.extend(table(head, rows));
+    lines
+}
+
+fn slow(statements: &[SlowStatement]) -> Vec<String> {
+    let head = ["AT", "TOOK", "FIRST BYTE", "ACCOUNT", "CLIENT", "SERVER", "STATEMENT"];
+    let rows = statements.iter().map(|slow| {
+        [
+            slow.at.clone(),
+            time(slow.took_ms),
+            time(slow.first_byte_ms),
+            slow.user.clone(),
+            slow.client.clone(),
+            slow.server.clone(),
+            slow.digest.clone(),
+        ]
+    });
+    table(head, rows)
+}
+
+/// `failsoft outcomes`
+pub(crate) fn outcomes(options: &List) -> anyhow::Result<Exit> {
+    show(options, "/api/v1/unknown-outcomes", |outcomes: Vec<UnknownOutcome>| {
+        let head = ["AT", "REFERENCE", "ACCOUNT", "CLIENT", "SERVER", "CONNECTION", "STATEMENT"];
+        let rows = outcomes.iter().map(|outcome| {
+            [
+                outcome.at.clone(),
+                outcome.reference.clone(),
+                outcome.user.clone(),
+                outcome.client.clone(),
+                outcome.server.clone(),
+                outcome.connection.to_string(),
+                outcome.digest.clone(),
+            ]
+        });
+        table(head, rows)
+    })
+}
+
+/// How often it is asked for events that are new.
+const FOLLOW: Duration = Duration::from_secs(1);
+
+/// `failsoft events`
+pub(crate) fn events(options: &cli::Events) -> anyhow::Result<Exit> {
+    let mut after = 0;
+    loop {
+        let origin = if options.orders { "&origin=operator" } else { "" };
+        let path = format!("/api/v1/events?after={after}{origin}");
+        let exit = show(&options.list, &path, |events: Vec<Event>| {
+            after = events.first().map_or(after, |event| event.number);
+            events.iter().rev().map(line).collect()
+        })?;
+        if !options.follow || exit == Exit::BadInput {
+            return Ok(exit);
+        }
+        std::thread::sleep(FOLLOW);
+    }
+}
+
+fn line(event: &Event) -> String {
+    let mark = if event.severity == "warn" { "!" } else { " " };
+    format!("{} {mark} {}", event.at, event.text)
+}
+
+/// Prints a list, as JSON or in lines.
+fn show<T: DeserializeOwned>(
+    options: &List,
+    path: &str,
+    lines: impl FnOnce(T) -> Vec<String>,
+) -> anyhow::Result<Exit> {
+    let console = match Console::parse(&options.url) {
+        Ok(console) => console,
+        Err(error) => {
+            eprintln!("{error:#}");
+            return Ok(Exit::BadInput);
+        }
+    };
+    let text = match console.get(path) {
+        Ok(text) => text,
+        Err(error) => {
+            eprintln!("{error:#}");
+            return Ok(Exit::Unreachable);
+        }
+    };
+    if options.json {
+        println!("{text}");
+    } else {
+        lines(serde_json::from_str(&text)?).iter().for_each(|line| println!("{line}"));
+    }
+    Ok(Exit::Done)
+}
+
+fn table<const N: usize>(head: [&str; N], rows: impl Iterator<Item = [String; N]>) -> Vec<String> {
+    let head = std::iter::once(head.map(str::to_owned));
+    aligned(&head.chain(rows).collect::<Vec<_>>())
+}
+
+/// Milliseconds in words.
+fn time(ms: u64) -> String {
+    match ms {
+        ms if ms < 1000 => format!("{ms} ms"),
+        ms if ms < 60_000 => format!("{}.{} s", ms / 1000, ms % 1000 / 100),
+        ms => console::api::duration_words(ms / 1000),
+    }
+}
+
+fn micros(us: u64) -> String {
+    if us < 1000 { format!("{us} µs") } else { time(us / 1000) }
+}

@@ -1,0 +1,107 @@
+//! What others see of a session: what it does, what it asked, and what took long.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use sql::Kind;
+use telemetry::Target;
+use telemetry::statements::{Ending, Seen, Slow};
+use wire::command;
+use wire::reply::ReplyEnd;
+
+use super::Session;
+use super::outcome::DIGEST_MAX;
+use super::statement::Request;
+
+/// How a statement came out that is over.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Told {
+    class: Kind,
+    target: Target,
+    ending: Ending,
+    prepared: Option<u32>,
+}
+
+impl Session {
+    /// Takes note of what a server made of a statement.
+    pub(super) fn tell_answered(&mut self, request: &Request, target: Target, end: &ReplyEnd) {
+        // A preparation is not what was asked: its executions are.
+        if request.code == command::STMT_PREPARE {
+            return;
+        }
+        let ending = if end.error.is_some() { Ending::Failed } else { Ending::Done };
+        let (class, prepared) = (request.statement.class.kind, request.prepared);
+        self.told = Some(Told { class, target, ending, prepared });
+    }
+
+    /// Takes note that failsoft refused a statement.
+    pub(super) fn tell_refused(&mut self, request: &Request) {
+        let (target, ending, prepared) = (Target::Own, Ending::Refused, request.prepared);
+        self.told = Some(Told { class: request.route_as, target, ending, prepared });
+    }
+
+    /// Shows others what the session does now.
+    pub(super) fn show(&mut self, is_running: bool) {
+        let facts = &self.client.facts;
+        facts.show(self.active, is_running, self.may_be_in_transaction(), self.pins);
+        if self.shown_events != self.carried.version() {
+            self.shown_events = self.carried.version();
+            facts.show_schema(&self.carried.schema);
+        }
+    }
+
+    /// Looks at a statement that is over, if it is its turn or it was slow. What it was is at the front of
+    /// the input still.
+    pub(super) fn look_at_statement(&mut self, came: Instant) {
+        let Some(told) = self.told.take() else { return };
+        let (slow, per_second) = self.worker.looks();
+        let took = self.active - came;
+        let weight = self.worker.metrics.is_looked_at(self.active, per_second);
+        if slow.is_some_and(|slow| took >= slow) {
+            self.enter_slow(told, came, took);
+        }
+        if let Some(weight) = weight {
+            self.enter_digest(told, took, weight);
+        }
+    }
+
+    #[cold]
+    fn enter_digest(&self, told: Told, took: Duration, weight: u64) {
+        let Told { class, target, ending, prepared } = told;
+        let digest = self.digest(prepared).unwrap_or_else(|| class.name().to_owned());
+        let user = &self.client.account.name;
+        let seen = Seen { digest, class, target, ending, user, took, weight };
+        self.worker.metrics.digest(seen);
+    }
+
+    #[cold]
+    fn enter_slow(&self, told: Told, came: Instant, took: Duration) {
+        let digest = self.digest(told.prepared).unwrap_or_else(|| told.class.name().to_owned());
+        let answered = self.answered.filter(|answered| *answered >= came);
+        self.worker.metrics.slow(Slow {
+            at: SystemTime::now(),
+            digest,
+            took,
+            first_byte: answered.map_or(took, |answered| answered - came),
+            user: self.client.account.name.clone(),
+            client: self.client.host.clone(),
+            schema: String::from_utf8_lossy(&self.carried.schema).into_owned(),
+            server: self.backend.as_ref().map(|backend| backend.name.clone()).unwrap_or_default(),
+        });
+    }
+
+    /// The statement of the present command without its values; none where it is no longer there, as
+    /// when a file was sent in its place.
+    pub(super) fn digest(&self, prepared: Option<u32>) -> Option<String> {
+        let prepared = prepared.and_then(|id| self.carried.prepared.get(&id));
+        let text = match prepared {
+            Some(prepared) => prepared.sql.as_slice(),
+            // What a digest shows is at a statement's beginning.
+            None => self
+                .text_at(true, self.payload())
+                .ok()
+                .and_then(|at| self.payload().get(at..))
+                .unwrap_or_default(),
+        };
+        (!text.is_empty()).then(|| sql::digest(text, self.dialect(), DIGEST_MAX))
+    }
+}
