@@ -8,16 +8,16 @@
 #   scripts/setup.sh bench   the same, strace, and MySQL Router, unpacked as MySQL is
 #   scripts/setup.sh guard   cargo, MariaDB and valgrind
 #   scripts/setup.sh drivers the same as for test; PHP, Perl, Ruby and Python with their drivers, programs that
-#                            dump, valgrind, and cargo-deny, built from source: all that make test
-#                            needs
+#                            dump, valgrind, promtool, and cargo-deny, built from source: all that make
+#                            test needs
 #   scripts/setup.sh all-drivers
 #                            the same, Go and Java with their drivers (0.8 GB), and sqlx of Rust
 #
 # Packages come from the system's own apt sources. No service is started or enabled: the demo and
 # the tests run private servers. MySQL, which Debian has in unstable only, is unpacked into
 # ${FAILSOFT_CACHE:-~/.cache/failsoft}/mysql with the libraries it needs, beside the system and
-# without root; so are MariaDB's own tests, in mariadb-test. It says what it is about to do before it
-# does it; where it may not, it prints the command that would and exits 1.
+# without root; so are MariaDB's own tests, in mariadb-test, and promtool, in prometheus. It says what
+# it is about to do before it does it; where it may not, it prints the command that would and exits 1.
 set -euo pipefail
 
 CACHE=${FAILSOFT_CACHE:-${HOME:?HOME is not set; set FAILSOFT_CACHE}/.cache/failsoft}
@@ -150,6 +150,34 @@ download_server() {
 install_haproxy() {
     install 'benchmarks compare with HAProxy' haproxy
     if has systemctl; then as_root systemctl --quiet disable haproxy 2>/dev/null || true; fi
+}
+
+has_promtool() {
+    [ -n "${PROMTOOL:-}" ] || has promtool || "$CACHE/prometheus/promtool" --version >/dev/null 2>&1
+}
+
+# The package would set up a server: of all that is in it, alerts are tested with one program.
+install_promtool() {
+    local partial=$CACHE/prometheus.partial
+    if ! { has apt-get && has dpkg; }; then
+        fail 'alerts are tested with promtool' 'there is no apt-get here: install it and name it in PROMTOOL'
+    fi
+    say "alerts are tested with promtool: unpacking it into $CACHE/prometheus (19 MB to download, 48 MB on disk)"
+    rm -rf "$partial"
+    mkdir -p "$partial"
+    download_prometheus "$partial" ||
+        { may_be_root && as_root apt-get -qq update && download_prometheus "$partial"; } ||
+        fail 'prometheus could not be downloaded; the output of apt-get is above'
+    dpkg -x "$partial"/prometheus_*.deb "$partial/root"
+    mkdir -p "$CACHE/prometheus"
+    mv "$partial/root/usr/bin/promtool" "$CACHE/prometheus/"
+    rm -rf "$partial"
+    has_promtool || fail "promtool does not run: $("$CACHE/prometheus/promtool" --version 2>&1)"
+}
+
+# download_prometheus FOLDER
+download_prometheus() {
+    (cd "$1" && apt-get -qq -o "APT::Sandbox::User=$(id -un)" download prometheus)
 }
 
 # It asks crates.io for no more than Cargo.lock does; its checks of advisories are not among the tests.
@@ -461,6 +489,7 @@ setup_drivers() {
     setup_test
     setup_guard
     has cargo-deny || install_deny
+    has_promtool || install_promtool
     install_drivers
 }
 
