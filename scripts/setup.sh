@@ -8,8 +8,8 @@
 #   scripts/setup.sh bench   the same, strace, and MySQL Router, unpacked as MySQL is
 #   scripts/setup.sh guard   cargo, MariaDB and valgrind
 #   scripts/setup.sh drivers the same as for test; PHP, Perl, Ruby and Python with their drivers, programs that
-#                            dump, valgrind, promtool, and cargo-deny, built from source: all that make
-#                            test needs
+#                            dump, a browser for the console, valgrind, promtool, and cargo-deny, built
+#                            from source: all that make test needs
 #   scripts/setup.sh all-drivers
 #                            the same, Go and Java with their drivers (0.8 GB), and sqlx of Rust
 #
@@ -264,7 +264,7 @@ install_packages() {
 install_python_drivers() {
     local folder=$CACHE/drivers
     if cmp -s "$REQUIREMENTS" "$folder/requirements.txt"; then return; fi
-    say "tests run Python's drivers: installing them with pip into $folder (45 MB to download, 220 MB on disk)"
+    say "tests run Python's drivers, steer a browser and try the API: installing what they need with pip into $folder (60 MB to download, 300 MB on disk)"
     mkdir -p "$CACHE"
     rm -rf "$folder"
     /usr/bin/python3 -m venv --system-site-packages "$folder"
@@ -277,6 +277,14 @@ install_drivers() {
         php-cli php-mysql libdbd-mysql-perl libdbd-mariadb-perl ruby-mysql2 python3-mysqldb \
         python3-venv mariadb-client mydumper
     install_python_drivers
+}
+
+# A browser for the console, with a font to show it in.
+has_browser() { has chromium && has chromedriver; }
+
+install_browser() {
+    install_packages 'the console is opened in a browser (100 MB to download, 350 MB on disk)' \
+        chromium chromium-driver fonts-dejavu-core
 }
 
 install_heavy_drivers() {
@@ -490,6 +498,7 @@ setup_drivers() {
     setup_guard
     has cargo-deny || install_deny
     has_promtool || install_promtool
+    has_browser || install_browser
     install_drivers
 }
 

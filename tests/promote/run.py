@@ -21,6 +21,9 @@ import tempfile
 import threading
 import time
 
+# The checkout is left as it is.
+sys.dont_write_bytecode = True
+
 import page
 from servers import (PATIENCE_S, ROOT_PASS, Failsoft, Failure, MariaDb, MySql, Server, Session,
                      free_ports, furnish, quiet, run, wait_until)

@@ -54,7 +54,7 @@ async fn command_lines_look_and_give_orders() {
             ("SHOW CONFIG", &["admin:", "token:", "***"]),
             ("SHOW UNKNOWN OUTCOMES", &[]),
             ("EXPLAIN ROUTE SELECT 1 FOR UPDATE", &["locking read", "goes to master 127.0.0.1:"]),
-            ("HELP", &["SHOW REFUSABLE STATEMENTS", "KILL SESSION id"]),
+            ("SHOW HELP", &["SHOW REFUSABLE STATEMENTS", "KILL SESSION id"]),
         ];
         for (statement, parts) in table {
             let text = shown(client, &stack, "", statement).await;
@@ -87,7 +87,7 @@ async fn command_lines_look_and_give_orders() {
         let error = refused(client, &stack, ADMIN_TOKEN, "DISABLE SERVER 'db9:1'").await;
         assert!(error.contains("db9:1 is not in the configuration"), "{error}");
         let error = refused(client, &stack, ADMIN_TOKEN, "DROP TABLE t").await;
-        assert!(error.contains("1064") && error.contains("HELP lists"), "{error}");
+        assert!(error.contains("1064") && error.contains("SHOW HELP lists"), "{error}");
 
         let text = shown(client, &stack, "", "SHOW ORDERS").await;
         let told = ["ops at 127.0.0.1:", "switched read-only mode on", "SET READ_ONLY was refused"];

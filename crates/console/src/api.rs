@@ -9,7 +9,7 @@ pub mod lists;
 pub mod orders;
 pub mod status;
 
-pub use lists::{Digest, Session, SlowStatement, Statements};
+pub use lists::{SessionRow, SlowStatement, StatementDigest, StatementList};
 pub use orders::{Difference, Pause, ReadOnly, Refused, Reloaded, Resume, ShownConfiguration};
 pub use status::{Configuration, Event, Partition, Server, Status, duration_words};
 pub use telemetry::UnknownOutcome;

@@ -6,7 +6,7 @@
 use control::{Order, OrderError, Severity};
 use tokio::sync::oneshot;
 
-use crate::api::{Refused, Reloaded, Session};
+use crate::api::{Refused, Reloaded, SessionRow};
 use crate::plane::{Ask, Reload};
 use crate::web::{Console, Phase};
 
@@ -127,7 +127,7 @@ impl Console {
     }
 
     /// What every session does; nothing where sessions are not served.
-    pub(crate) async fn sessions(&self) -> Vec<Session> {
+    pub(crate) async fn sessions(&self) -> Vec<SessionRow> {
         self.ask(Ask::Sessions).await.unwrap_or_default()
     }
 

@@ -20,7 +20,7 @@ use serde::Deserialize;
 use sql::Dialect;
 
 use crate::api::status::{Partition, Server, Status};
-use crate::api::{Event, Session, ShownConfiguration, Statements, duration_words};
+use crate::api::{Event, SessionRow, ShownConfiguration, StatementList, duration_words};
 use crate::history::{Samples, Series, chart, latest};
 use crate::web::{Console, Web};
 
@@ -225,7 +225,7 @@ fn numbers(status: &Status) -> Vec<(&'static str, u64)> {
 struct SessionsPage {
     frame: Frame,
     all: usize,
-    shown: Vec<Session>,
+    shown: Vec<SessionRow>,
     wanted: WantedSessions,
 }
 
@@ -238,7 +238,7 @@ struct WantedSessions {
 }
 
 impl WantedSessions {
-    fn has(&self, session: &Session) -> bool {
+    fn has(&self, session: &SessionRow) -> bool {
         let server = session.server.as_deref().unwrap_or_default();
         let words = [&session.user, &session.client, &session.schema, &session.state];
         self.find.is_empty()
@@ -283,7 +283,7 @@ fn since(ms: &u64) -> String {
 #[template(path = "statements.html")]
 struct StatementsPage {
     frame: Frame,
-    statements: Statements,
+    statements: StatementList,
     wanted: WantedStatements,
     explained: Vec<(&'static str, String)>,
 }

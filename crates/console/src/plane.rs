@@ -3,7 +3,7 @@
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::api::{Reloaded, Session};
+use crate::api::{Reloaded, SessionRow};
 
 /// A question to the rest of failsoft.
 #[derive(Debug)]
@@ -11,7 +11,7 @@ pub enum Ask {
     /// To be told once every session goes by what was ordered.
     Settle(oneshot::Sender<()>),
     /// What every session does, in the order of their ids.
-    Sessions(oneshot::Sender<Vec<Session>>),
+    Sessions(oneshot::Sender<Vec<SessionRow>>),
     /// To end a session; whether there is one with this id.
     EndSession(u32, oneshot::Sender<bool>),
     /// To end failsoft as SIGTERM does.

@@ -26,7 +26,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::actions::{self, Token};
-use crate::api::lists::{Session, Statements};
+use crate::api::lists::{SessionRow, StatementList};
 use crate::api::orders::ShownConfiguration;
 use crate::api::status::{Configuration, Event, Facts, OUTCOMES, Status, event};
 use crate::api::{Refused, UnknownOutcome};
@@ -236,9 +236,9 @@ impl Console {
     }
 
     /// What clients ask, at most so many digests.
-    pub(crate) fn statements(&self, most: usize, only_refusable: bool) -> Statements {
+    pub(crate) fn statements(&self, most: usize, only_refusable: bool) -> StatementList {
         let all = self.metrics.statements();
-        Statements::new(all.digests(), all.slow(), most, only_refusable)
+        StatementList::new(all.digests(), all.slow(), most, only_refusable)
     }
 
     /// What happened after the event of this number, the latest first.
@@ -282,9 +282,9 @@ async fn status(State(console): State<Arc<Console>>) -> Json<Status> {
 /// The sessions of all clients.
 #[utoipa::path(
     get, path = "/api/v1/sessions", tag = "status",
-    responses((status = 200, description = "In the order of their ids.", body = Vec<Session>))
+    responses((status = 200, description = "In the order of their ids.", body = Vec<SessionRow>))
 )]
-async fn sessions(State(console): State<Arc<Console>>) -> Json<Vec<Session>> {
+async fn sessions(State(console): State<Arc<Console>>) -> Json<Vec<SessionRow>> {
     Json(console.sessions().await)
 }
 
@@ -306,7 +306,7 @@ const USUAL_DIGESTS: u32 = 100;
 #[utoipa::path(
     get, path = "/api/v1/statements", tag = "status", params(WhichStatements),
     responses(
-        (status = 200, description = "What takes most time comes first.", body = Statements),
+        (status = 200, description = "What takes most time comes first.", body = StatementList),
         (status = 400, description = "The query is not as described.", body = Refused),
     )
 )]
@@ -318,12 +318,19 @@ async fn statements(
         Ok(which) => which,
         Err(error) => return misunderstood(&error),
     };
-    let most = usize::try_from(which.limit.unwrap_or(USUAL_DIGESTS)).unwrap_or(usize::MAX);
+    let limit = which.limit.unwrap_or(USUAL_DIGESTS);
+    let Ok(most) = i32::try_from(limit).and(usize::try_from(limit)) else {
+        return refuse("limit is too large");
+    };
     Json(console.statements(most, which.refusable.unwrap_or(false))).into_response()
 }
 
 fn misunderstood(error: &QueryRejection) -> Response {
-    let refused = Refused { error: error.body_text(), problems: Vec::new() };
+    refuse(&error.body_text())
+}
+
+fn refuse(error: &str) -> Response {
+    let refused = Refused { error: error.to_owned(), problems: Vec::new() };
     (StatusCode::BAD_REQUEST, Json(refused)).into_response()
 }
 
@@ -354,7 +361,11 @@ async fn events(
         Ok(which) => which,
         Err(error) => return misunderstood(&error),
     };
-    let mut events = console.events_after(which.after.unwrap_or(0));
+    let after = which.after.unwrap_or(0);
+    if i64::try_from(after).is_err() {
+        return refuse("after is too large");
+    }
+    let mut events = console.events_after(after);
     if let Some(origin) = which.origin {
         events.retain(|event| event.origin == origin);
     }

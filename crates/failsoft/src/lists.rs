@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use console::api::{Event, Session, SlowStatement, Statements, UnknownOutcome};
+use console::api::{Event, SessionRow, SlowStatement, StatementList, UnknownOutcome};
 use serde::de::DeserializeOwned;
 
 use crate::Exit;
@@ -12,7 +12,7 @@ use crate::table::aligned;
 
 /// `failsoft sessions`
 pub(crate) fn sessions(options: &List) -> anyhow::Result<Exit> {
-    show(options, "/api/v1/sessions", |sessions: Vec<Session>| {
+    show(options, "/api/v1/sessions", |sessions: Vec<SessionRow>| {
         let head = ["ID", "ACCOUNT", "CLIENT", "SCHEMA", "STATE", "FOR", "SERVER", "TIED BY"];
         let rows = sessions.iter().map(|session| {
             [
@@ -34,13 +34,13 @@ pub(crate) fn sessions(options: &List) -> anyhow::Result<Exit> {
 pub(crate) fn statements(options: &cli::Statements) -> anyhow::Result<Exit> {
     let refusable = if options.refusable { "&refusable=true" } else { "" };
     let path = format!("/api/v1/statements?limit={}{refusable}", options.limit);
-    show(&options.list, &path, |statements: Statements| match options.slow {
+    show(&options.list, &path, |statements: StatementList| match options.slow {
         true => slow(&statements.slow),
         false => digests(&statements),
     })
 }
 
-fn digests(statements: &Statements) -> Vec<String> {
+fn digests(statements: &StatementList) -> Vec<String> {
     let head = ["COUNT", "TIME", "MEAN", "SLOWEST", "FAILED", "REFUSED", "CLASS", "STATEMENT"];
     let rows = statements.digests.iter().map(|digest| {
         [

@@ -167,14 +167,14 @@ fn pool(config: &Config) -> Option<data::PoolSettings> {
 }
 
 /// A session, as the API tells it.
-pub(crate) fn session(info: proxy::SessionInfo, view: &View) -> console::api::Session {
+pub(crate) fn session(info: proxy::SessionInfo, view: &View) -> console::api::SessionRow {
     let state = match (info.runs, info.in_transaction) {
         (true, _) => "running",
         (false, true) => "in transaction",
         (false, false) => "idle",
     };
     let server = info.server.and_then(|id| view.server(id));
-    console::api::Session {
+    console::api::SessionRow {
         id: info.id,
         user: info.user,
         client: info.host,

@@ -9,7 +9,7 @@ use policy::topology::ServerName;
 
 use super::command::{COMMANDS, Command, Shown};
 use crate::actions::LONGEST_HOLD;
-use crate::api::{Event, Reloaded, Session, Statements, Status};
+use crate::api::{Event, Reloaded, SessionRow, StatementList, Status};
 use crate::orders::Refusal;
 use crate::pages::explain;
 use crate::web::Console;
@@ -207,7 +207,7 @@ fn servers(status: &Status) -> Table {
     Table::new(&columns, rows.collect())
 }
 
-fn sessions(sessions: &[Session]) -> Table {
+fn sessions(sessions: &[SessionRow]) -> Table {
     let rows = sessions.iter().map(|session| {
         vec![
             cell(session.id),
@@ -293,7 +293,7 @@ fn outcomes(console: &Console) -> Table {
     Table::new(&columns, rows.collect())
 }
 
-fn statements(statements: &Statements) -> Table {
+fn statements(statements: &StatementList) -> Table {
     let rows = statements.digests.iter().map(|digest| {
         vec![
             cell(&digest.digest),
@@ -327,7 +327,7 @@ fn statements(statements: &Statements) -> Table {
     Table::new(&columns, rows.collect())
 }
 
-fn slow(statements: &Statements) -> Table {
+fn slow(statements: &StatementList) -> Table {
     let rows = statements.slow.iter().map(|slow| {
         vec![
             cell(&slow.at),

@@ -83,7 +83,7 @@ pub const COMMANDS: &[(&str, &str)] = &[
     ("KILL SESSION id", "Ends a client's session."),
     ("RESET STATEMENTS", "Counts statements anew."),
     ("DRAIN", "Ends failsoft as SIGTERM does."),
-    ("HELP", "This list."),
+    ("SHOW HELP", "This list. `HELP` does the same where the command line does not keep it to itself."),
 ];
 
 /// What the words after SHOW mean.
@@ -112,6 +112,7 @@ pub(super) fn parse(text: &str) -> Option<Command> {
     let upper: Vec<String> = words.iter().map(|word| word.to_ascii_uppercase()).collect();
     let keys: Vec<&str> = upper.iter().map(String::as_str).collect();
     match keys.as_slice() {
+        ["SHOW", "HELP"] | ["HELP" | "?"] => Some(Command::Help),
         ["SHOW", rest @ ..] => {
             SHOWN.iter().find(|(known, _)| *known == rest).map(|(_, shown)| Command::Show(*shown))
         }
@@ -147,7 +148,6 @@ pub(super) fn parse(text: &str) -> Option<Command> {
         ["KILL", "SESSION" | "CONNECTION", id] | ["KILL", id] => id.parse().ok().map(Command::Kill),
         ["RESET", "STATEMENTS"] => Some(Command::ResetStatements),
         ["DRAIN"] => Some(Command::Drain),
-        ["HELP" | "?"] => Some(Command::Help),
         _ => None,
     }
 }
@@ -227,6 +227,7 @@ mod tests {
             ("KILL SESSION 1073741825", Some(Command::Kill(1_073_741_825))),
             ("KILL SESSION x", None),
             ("help", Some(Command::Help)),
+            ("show help;", Some(Command::Help)),
             ("SELECT 1", None),
             ("", None),
         ];

@@ -36,7 +36,7 @@ const VARIABLES: &[(&str, &str)] = &[
     ("tx_isolation", "REPEATABLE-READ"),
     ("tx_read_only", "0"),
     ("version", ""),
-    ("version_comment", "failsoft's admin console; HELP lists what it knows"),
+    ("version_comment", "failsoft's admin console; SHOW HELP lists what it knows"),
     ("version_compile_os", "Linux"),
     ("wait_timeout", "28800"),
 ];
@@ -241,7 +241,7 @@ mod tests {
         let table = [
             (
                 "select @@version_comment limit 1",
-                "@@version_comment\nfailsoft's admin console; HELP lists what it knows\n",
+                "@@version_comment\nfailsoft's admin console; SHOW HELP lists what it knows\n",
             ),
             (
                 "SELECT @@version, @@session.tx_isolation AS `iso`",

@@ -40,8 +40,8 @@ impl Shim {
             host: &self.console.host,
         };
         habits::answer(text, connection).unwrap_or_else(|| {
-            let text = "this is failsoft's admin console, which has no such statement; HELP lists \
-                        those that it has";
+            let text = "this is failsoft's admin console, which has no such statement; SHOW HELP \
+                        lists those that it has";
             Answer::error(1064, text)
         })
     }

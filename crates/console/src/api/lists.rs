@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 
 /// A client's session.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize, ToSchema)]
-pub struct Session {
+pub struct SessionRow {
     /// failsoft's id of it, as in the greeting; `KILL` takes it.
     pub id: u32,
     /// The account.
@@ -37,18 +37,18 @@ pub struct Session {
 
 /// What clients ask.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize, ToSchema)]
-pub struct Statements {
+pub struct StatementList {
     /// Since when they are counted.
     pub since: String,
     /// What is asked most, by the time that it takes together.
-    pub digests: Vec<Digest>,
+    pub digests: Vec<StatementDigest>,
     /// The latest statements that took longer than `slow_statement`, the latest first.
     pub slow: Vec<SlowStatement>,
 }
 
 /// All statements that differ in their values only.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize, ToSchema)]
-pub struct Digest {
+pub struct StatementDigest {
     /// A number for the text, in hexadecimal. Another one after a restart.
     pub id: String,
     /// The statement without its values.
@@ -109,7 +109,7 @@ fn micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
-impl From<statements::Digest> for Digest {
+impl From<statements::Digest> for StatementDigest {
     fn from(digest: statements::Digest) -> Self {
         Self {
             id: format!("{:016x}", digest.id),
@@ -145,7 +145,7 @@ impl From<statements::Slow> for SlowStatement {
     }
 }
 
-impl Statements {
+impl StatementList {
     /// At most so many digests, those first that took most time; of those alone that would be refused in
     /// read-only mode where that is asked for.
     pub(crate) fn new(
@@ -161,7 +161,7 @@ impl Statements {
         digests.truncate(most);
         Self {
             since: rfc3339(since),
-            digests: digests.into_iter().map(Digest::from).collect(),
+            digests: digests.into_iter().map(StatementDigest::from).collect(),
             slow: slow.into_iter().map(SlowStatement::from).collect(),
         }
     }
@@ -200,14 +200,14 @@ mod tests {
             ];
             (few.to_vec(), SystemTime::UNIX_EPOCH)
         };
-        let shown = |statements: Statements| -> Vec<String> {
+        let shown = |statements: StatementList| -> Vec<String> {
             let digests = statements.digests.into_iter();
             digests.map(|it| format!("{} {}", it.digest, it.refused_when_read_only)).collect()
         };
-        let statements = Statements::new(all(), Vec::new(), 2, false);
+        let statements = StatementList::new(all(), Vec::new(), 2, false);
         assert_eq!((statements.digests[0].mean_us, statements.digests[0].total_ms), (12_500, 50));
         assert_eq!(shown(statements), ["INSERT true", "SELECT ? false"]);
-        let refusable = Statements::new(all(), Vec::new(), 9, true);
+        let refusable = StatementList::new(all(), Vec::new(), 9, true);
         assert_eq!(shown(refusable), ["INSERT true", "SELECT FOR UPDATE true"]);
     }
 }

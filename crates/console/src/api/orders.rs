@@ -1,6 +1,7 @@
 //! What actions take, and are answered with.
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 
 /// A setting that is different.
@@ -49,11 +50,23 @@ pub struct ReadOnly {
 #[serde(deny_unknown_fields)]
 pub struct Pause {
     /// How long each write may wait at most, seconds.
-    #[serde(default = "Pause::usual")]
+    #[serde(default = "Pause::usual", deserialize_with = "seconds")]
+    #[schema(minimum = 0, maximum = 86_400)]
     pub hold_s: u64,
     /// The partition; all where there is none.
     #[serde(default)]
     pub partition: Option<String>,
+}
+
+/// The longest that a write may wait: longer than any client does.
+const LONGEST_HOLD_S: u32 = 24 * 3600;
+
+/// A whole number of seconds, up to a day. To JSON 30 and 30.0 are the same number.
+fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    let given = f64::deserialize(deserializer)?;
+    let whole = (0..=LONGEST_HOLD_S).find(|whole| f64::from(*whole) == given);
+    let expected = || D::Error::custom("expected a whole number of seconds up to 86400 in hold_s");
+    whole.map(u64::from).ok_or_else(expected)
 }
 
 impl Pause {

@@ -332,8 +332,8 @@ async fn pages_load_and_run_nothing_but_what_is_here() {
 }
 
 /// A session with markup in it, as a client may put it there.
-fn session(id: u32, state: &str) -> crate::api::Session {
-    crate::api::Session {
+fn session(id: u32, state: &str) -> crate::api::SessionRow {
+    crate::api::SessionRow {
         id,
         user: "<b>app".into(),
         client: "10.0.0.7".into(),
