@@ -13,7 +13,8 @@ export CARGO
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 FAILSOFT := $(TARGET)/debug/failsoft
 
-.PHONY: help demo build test lint audit unit suite-test differential soak drivers-test compose-test bench guard fuzz
+.PHONY: help demo build test lint audit unit deploy-test promote-test package package-test book suite-test \
+  differential soak drivers-test compose-test bench guard fuzz
 
 help: ## list the targets
 	@sed -n -E 's/^([a-z-]+):.*## (.*)/  make \1	\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -30,7 +31,9 @@ test: ## everything that CI checks, with the drivers that are light
 	scripts/setup.sh drivers
 	$(MAKE) lint
 	FAILSOFT_TEST_DRIVERS=present $(MAKE) unit
+	$(MAKE) promote-test deploy-test
 	$(MAKE) guard
+	$(MAKE) package-test
 	$(MAKE) compose-test
 
 lint: ## formatting and lints
@@ -46,6 +49,24 @@ audit: ## known vulnerabilities in what is built in, by RustSec's database; ADVI
 # The tests run the executable, so it is built first.
 unit: build ## tests of the workspace, end to end against real servers included
 	scripts/unit.sh
+
+promote-test: build ## docs/promoting.md, played on private servers of both flavours
+	tests/promote/run.py $(FAILSOFT)
+
+deploy-test: build ## alert rules and dashboard against the metrics, Kubernetes manifests against its schemas
+	deploy/prometheus/check.sh
+	deploy/kubernetes/check.sh $(FAILSOFT)
+
+# The same build as the guard's.
+package: ## target/debian/failsoft_….deb; installs cargo-deb where it is missing
+	$(CARGO) build --release -p failsoft -p failsoft-bench
+	FAILSOFT_BINARY=$(abspath $(TARGET))/release/failsoft deploy/debian/build.sh
+
+package-test: ## the package in a clean container: installed, run, upgraded, purged; needs a docker engine
+	deploy/debian/try.sh $$($(MAKE) --no-print-directory package | grep -v dbgsym)
+
+book: ## the documentation as a book, in target/book; needs mdbook
+	mdbook build docs
 
 suite-test: build ## every one of MariaDB's own tests through failsoft, and what they send; takes an hour
 	@scripts/setup.sh drivers

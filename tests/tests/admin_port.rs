@@ -42,7 +42,7 @@ async fn command_lines_look_and_give_orders() {
     for client in &clients {
         let stack = Stack::start(flavors()[0]).await;
         let mut session = stack.session().await;
-        assert_eq!(outcome(&mut session, "INSERT INTO t VALUES (2, 'secret')").await, "ok");
+        assert_eq!(outcome(&mut session, "INSERT INTO t VALUES (2, 'hush-hush')").await, "ok");
         let master = format!("127.0.0.1:{}", stack.pair.master.port());
         // statement, parts of what is shown
         let table: [(&str, &[&str]); 9] = [
@@ -61,11 +61,11 @@ async fn command_lines_look_and_give_orders() {
             for part in parts {
                 assert!(text.contains(part), "{}: {statement}: {text}", client.display());
             }
-            assert!(!text.contains("secret") && !text.contains(ADMIN_TOKEN), "{text}");
+            assert!(!text.contains("hush-hush") && !text.contains(ADMIN_TOKEN), "{text}");
         }
         wait_until(PATIENCE, "the statement in the list", || async {
             let text = shown(client, &stack, "", "SHOW REFUSABLE STATEMENTS").await;
-            text.contains("INSERT INTO t VALUES (?, …)") && !text.contains("secret")
+            text.contains("INSERT INTO t VALUES (?, …)") && !text.contains("hush-hush")
         })
         .await;
 

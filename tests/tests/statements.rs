@@ -47,7 +47,10 @@ async fn statements_are_counted_by_digest() {
         }
         let read = "SELECT v FROM t WHERE id = ?";
         let found = digest(&stack, read, |it| it["count"] == 3).await;
-        assert_eq!((&found["class"], &found["refused_when_read_only"]), (&"read".into(), &false.into()));
+        assert_eq!(
+            (&found["class"], &found["refused_when_read_only"]),
+            (&"read".into(), &false.into())
+        );
 
         stack.pair.master.kill().unwrap();
         let refused = outcome(&mut session, "INSERT INTO t VALUES (9, 'private')").await;

@@ -531,7 +531,7 @@ mod tests {
         assert_eq!(keys_of("users[]"), ["name", "pass", "pass_env", "pass_file"]);
         assert_eq!(keys_of("health"), ["interval", "threshold", "timeout"]);
         let root = keys_of("");
-        assert_eq!(root.len(), 24, "{root:?}");
+        assert_eq!(root.len(), 25, "{root:?}");
         for key in root {
             assert_eq!(keys_of("").iter().filter(|other| **other == key).count(), 1, "{key}");
         }

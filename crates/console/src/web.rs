@@ -319,7 +319,7 @@ async fn statements(
         Err(error) => return misunderstood(&error),
     };
     let limit = which.limit.unwrap_or(USUAL_DIGESTS);
-    let Ok(most) = i32::try_from(limit).and(usize::try_from(limit)) else {
+    let Some(most) = i32::try_from(limit).ok().and_then(|limit| usize::try_from(limit).ok()) else {
         return refuse("limit is too large");
     };
     Json(console.statements(most, which.refusable.unwrap_or(false))).into_response()

@@ -189,7 +189,11 @@ async fn answer(
                 let _told = sessions.send(all.into_iter().map(|it| session(it, &view)).collect());
             }
             Ask::EndSession(id, ended) => {
-                let _told = ended.send(steering.end_session(id));
+                // A server that has to be asked may take its time.
+                let steering = steering.clone();
+                tokio::spawn(async move {
+                    let _told = ended.send(steering.end_session(id).await);
+                });
             }
             Ask::Drain => drain.cancel(),
         }

@@ -15,7 +15,7 @@ use wire::error::ClientError;
 use crate::login::login;
 use crate::proxied::Ends;
 use crate::refusal;
-use crate::session::Session;
+use crate::session::{Session, end_session};
 use crate::sockets::Socket;
 use crate::stream::Stream;
 use crate::worker::Worker;
@@ -32,6 +32,8 @@ pub(crate) enum Order {
     Close(u64, Queue),
     /// To say so when its sessions go by the latest view.
     Settle(oneshot::Sender<()>),
+    /// To end a session, wherever it is served, and to say whether there was one with this id.
+    EndSession(u32, oneshot::Sender<bool>),
     /// To let sessions end, and then to end itself.
     Drain,
 }
@@ -110,6 +112,12 @@ pub(crate) async fn run_core(
                     worker.set_view(&views.borrow_and_update().clone());
                     // Whoever asked may have gone.
                     let _told = settled.send(());
+                }
+                Some(Order::EndSession(id, ended)) => {
+                    let worker = Rc::clone(&worker);
+                    tokio::task::spawn_local(async move {
+                        let _told = ended.send(end_session(&worker, id).await);
+                    });
                 }
                 Some(Order::Drain) | None => break,
             },

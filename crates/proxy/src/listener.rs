@@ -207,9 +207,11 @@ impl Steering {
     }
 
     /// Has a session end as a `KILL` would; whether there is one with this id.
-    #[must_use]
-    pub fn end_session(&self, id: u32) -> bool {
-        self.0.shared.registry.end(id)
+    pub async fn end_session(&self, id: u32) -> bool {
+        let (ended, told) = oneshot::channel();
+        let order = Order::EndSession(id, ended);
+        let is_asked = self.0.cores.first().is_some_and(|core| core.send(order).is_ok());
+        is_asked && told.await.unwrap_or(false)
     }
 
     /// The addresses that are listened on, with the ports that were chosen where 0 was asked for.

@@ -75,9 +75,16 @@ impl Passthrough {
 
     /// The account as it was remembered.
     fn find(&self, name: &str, ends: Option<Ends>, now: Instant) -> Option<Account> {
+        self.find_of_host(name, &proxied::host(ends), now)
+    }
+
+    /// The account as it was remembered of a client at this host.
+    pub(crate) fn find_of_host(&self, name: &str, host: &str, now: Instant) -> Option<Account> {
+        let host = if self.by_host { host } else { "" };
+        let who = (name.to_owned(), host.to_owned());
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = known.get(&self.who(name, ends)).filter(|known| self.is_fresh(known, now))?;
-        Some(Account { name: name.to_owned(), password: known.password.clone() })
+        let known = known.get(&who).filter(|known| self.is_fresh(known, now))?;
+        Some(Account { name: who.0, password: known.password.clone() })
     }
 
     fn is_fresh(&self, known: &Known, now: Instant) -> bool {

@@ -199,6 +199,11 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
+    /// The host that the client comes from.
+    pub(crate) fn host(&self) -> &str {
+        &self.facts.host
+    }
+
     fn info(&self, now: Instant) -> SessionInfo {
         let facts = &self.facts;
         let doing = facts.doing.load(Ordering::Relaxed);
@@ -262,12 +267,6 @@ impl Registry {
     /// What every session does, in no order.
     pub(crate) fn infos(&self, now: Instant) -> Vec<SessionInfo> {
         self.entries().values().map(|entry| entry.info(now)).collect()
-    }
-
-    /// Has a session end; whether there is one with this id of failsoft's.
-    pub(crate) fn end(&self, session: u32) -> bool {
-        let entries = self.entries();
-        entries.get(&session).inspect(|entry| entry.leash.end.cancel()).is_some()
     }
 
     /// Takes note that a session is over.
@@ -354,7 +353,6 @@ mod tests {
         facts.show(facts.since, false, false, Pins::NONE);
         let [info] = &registry.infos(facts.since)[..] else { panic!() };
         assert!(!info.runs && !info.in_transaction && info.pins.is_empty());
-        assert!(registry.end(7) && !registry.end(8));
     }
 
     #[test]

@@ -83,7 +83,10 @@ pub const COMMANDS: &[(&str, &str)] = &[
     ("KILL SESSION id", "Ends a client's session."),
     ("RESET STATEMENTS", "Counts statements anew."),
     ("DRAIN", "Ends failsoft as SIGTERM does."),
-    ("SHOW HELP", "This list. `HELP` does the same where the command line does not keep it to itself."),
+    (
+        "SHOW HELP",
+        "This list. `HELP` does the same where the command line does not keep it to itself.",
+    ),
 ];
 
 /// What the words after SHOW mean.

@@ -38,7 +38,17 @@ impl Fixture {
         let (configure, configuration) = watch::channel(Configuration::default());
         let (set_token, token) = watch::channel(Some(Token::new("secret")));
         let (reloads, reloading) = mpsc::channel(1);
-        let (asks, asked) = mpsc::channel(1);
+        let (asks, mut questions) = mpsc::channel(1);
+        let (pass_on, asked) = mpsc::channel(1);
+        // Sessions go by what was ordered at once, as there are none.
+        tokio::spawn(async move {
+            while let Some(question) = questions.recv().await {
+                match question {
+                    Ask::Settle(settled) => settled.send(()).unwrap(),
+                    other => pass_on.send(other).await.unwrap(),
+                }
+            }
+        });
         let (_, settings) = watch::channel("listen: 127.0.0.1:3306\n".into());
         let console = Console {
             control: control.handle().clone(),
@@ -409,27 +419,31 @@ async fn what_changes_is_streamed_and_a_client_that_comes_back_misses_nothing() 
             stream
         }
     };
-    let read_until = |mut stream: TcpStream, wanted: &'static str| async move {
-        let mut seen = String::new();
-        let reading = async {
-            while !seen.contains(wanted) {
-                let mut bytes = [0; 4096];
-                let len = stream.read(&mut bytes).await.unwrap();
-                assert!(len > 0, "it ended: {seen}");
-                seen.push_str(&String::from_utf8_lossy(&bytes[..len]));
-            }
-        };
-        tokio::time::timeout(Duration::from_secs(20), reading).await.unwrap();
-        seen
-    };
-    let stream = follow("").await;
+    let mut stream = follow("").await;
+    let first = read_until(&mut stream, "event: status").await;
+    assert!(first.contains("content-type: text/event-stream"), "{first}");
     let order = Order::SetReadOnly { partition: None, on: true };
-    let seen = tokio::join!(read_until(stream, "read-only mode on"), async {
-        console.control.handle().order(order, "somebody").await.unwrap();
-    });
-    assert!(seen.0.contains("event: status") && seen.0.contains("event: event"), "{}", seen.0);
-    let again = read_until(follow("Last-Event-ID: 0\r\n").await, "read-only mode on").await;
-    assert!(again.contains("id: 1") && again.contains("is unhealthy"), "{again}");
+    console.control.handle().order(order, "somebody").await.unwrap();
+    let seen = read_until(&mut stream, "event: event").await;
+    assert!(seen.contains("event: event"), "{seen}");
+    let mut again = follow("Last-Event-ID: 0\r\n").await;
+    let again = read_until(&mut again, "switched read-only mode on").await;
+    assert!(again.contains("id: 1\n") && again.contains("is unhealthy"), "{again}");
+}
+
+/// What a stream says up to and with this.
+async fn read_until(stream: &mut TcpStream, wanted: &str) -> String {
+    let mut seen = String::new();
+    let reading = async {
+        while !seen.contains(wanted) {
+            let mut bytes = [0; 4096];
+            let len = stream.read(&mut bytes).await.unwrap();
+            assert!(len > 0, "it ended: {seen}");
+            seen.push_str(&String::from_utf8_lossy(&bytes[..len]));
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), reading).await.unwrap();
+    seen
 }
 
 #[tokio::test]

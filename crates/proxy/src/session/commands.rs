@@ -390,8 +390,8 @@ impl Session {
             }
         };
         let limit = self.worker.limits().connections_per_user;
-        let shown = (&self.client.leash, &self.client.facts);
-        if !self.client.admission.belongs_to(&account.name, limit, shown) {
+        let others_see = (&self.client.leash, &self.client.facts);
+        if !self.client.admission.belongs_to(&account.name, limit, others_see) {
             let what = format!("limits.connections_per_user is {limit}");
             self.tell_as(sequence, &refusal::too_many_connections(&what)).await;
             return Flow::End;
@@ -399,8 +399,7 @@ impl Session {
         if let Some(old) = self.backend.take() {
             old.close();
         }
-        self.client.account = account;
-        self.client.nonce = nonce;
+        (self.client.account, self.client.nonce) = (account, nonce);
         if let Some(collation) = change.collation {
             self.client.collation = collation;
         }

@@ -1,20 +1,22 @@
 //! `KILL`: ending what a session runs, or the session, by either of its ids.
 
-use std::rc::Rc;
-
 use policy::route::{Decision, Tried};
 use policy::topology::ServerId;
 use sql::{KillTarget, Kind};
+use wire::capabilities::Capabilities;
 use wire::error::ClientError;
 
 use super::unavailable::verbatim;
 use super::{Flow, Session};
+use crate::backend::ConnectError;
 use crate::backend::connect::{self, Wanted};
 use crate::backend::restore::{RestoreError, run, within};
-use crate::backend::{Backend, ConnectError};
+use crate::clock::now;
 use crate::login::is_mariadb;
 use crate::refusal;
-use crate::registry::{Claim, Connection};
+use crate::registry::{Claim, Connection, Entry};
+use crate::settings::Account;
+use crate::worker::Worker;
 
 /// What a `KILL` asks for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -128,39 +130,13 @@ impl Session {
         );
     }
 
-    fn server_name(&self, server: ServerId) -> String {
-        let view = self.worker.view();
-        let named = view.server(server).map(|server| format!("{} {}", server.role, server.name));
-        named.unwrap_or_else(|| "a server".to_owned())
-    }
-
     /// Has a server kill one of its connections, over a connection of its own, so that it decides
     /// what the account may do.
     async fn kill_on(&self, server: ServerId, id: u64, what: What) -> Result<(), ClientError> {
-        let unreachable =
-            |cause: String| refusal::cannot_kill(id, &self.server_name(server), &cause);
-        let mut backend = self.open_for_kill(server).await.map_err(|error| match &*error {
-            ConnectError::Server(error) => verbatim(error),
-            error => unreachable(error.to_string()),
-        })?;
-        let sql = match what {
-            What::Session => format!("KILL CONNECTION {id}"),
-            What::Statement => format!("KILL QUERY {id}"),
-        };
-        let limit = self.worker.connect_timeout();
-        let told = within(limit, run(&mut backend, sql.as_bytes())).await;
-        backend.close();
-        told.map_err(|error| match error {
-            RestoreError::Refused(error) => verbatim(&error),
-            RestoreError::Lost(loss) => unreachable(loss.0),
-        })
-    }
-
-    async fn open_for_kill(&self, server: ServerId) -> Result<Backend, Rc<ConnectError>> {
         let account = self.account();
         let wanted = self.wanted(server, None, &account);
         let wanted = Wanted { user_was_changed: false, attributes: &[], ..wanted };
-        connect::open(&self.worker, wanted).await
+        kill_on(&self.worker, wanted, id, what).await
     }
 
     /// The server whose ids the session sees.
@@ -175,4 +151,73 @@ impl Session {
             Decision::Refuse(_) => None,
         }
     }
+}
+
+/// Has a session end that an operator wants to: as by a `KILL` of its own account. Whether there is one
+/// with this id of failsoft's.
+pub(crate) async fn end_session(worker: &Worker, id: u32) -> bool {
+    let Some(claim) = worker.shared.registry.claim(id) else { return false };
+    let entry = &claim.0;
+    if let Some((held, account)) = entry.connection.zip(account_of(worker, entry)) {
+        let wanted = Wanted {
+            server: held.server,
+            epoch: None,
+            account: &account,
+            capabilities: Capabilities::BASE.and(Capabilities::CARRIED),
+            collation: UTF8MB4_GENERAL_CI,
+            schema: b"",
+            user_was_changed: false,
+            attributes: &[],
+            ends: None,
+        };
+        if let Err(error) = kill_on(worker, wanted, held.id.into(), What::Session).await {
+            tracing::warn!("session {id} ends after what it runs: {}", error.message);
+        }
+    }
+    entry.leash.end.cancel();
+    true
+}
+
+const UTF8MB4_GENERAL_CI: u16 = 45;
+
+/// The account of a session, as far as its password is known without it.
+fn account_of(worker: &Worker, entry: &Entry) -> Option<Account> {
+    let listed = worker.account(entry.account.as_bytes());
+    listed.or_else(|| {
+        let setup = worker.setup();
+        let passthrough = setup.passthrough.as_deref()?;
+        passthrough.find_of_host(&entry.account, entry.host(), now())
+    })
+}
+
+fn server_name(worker: &Worker, server: ServerId) -> String {
+    let view = worker.view();
+    let named = view.server(server).map(|server| format!("{} {}", server.role, server.name));
+    named.unwrap_or_else(|| "a server".to_owned())
+}
+
+/// Has a server kill one of its connections, over a connection of its own.
+async fn kill_on(
+    worker: &Worker,
+    wanted: Wanted<'_>,
+    id: u64,
+    what: What,
+) -> Result<(), ClientError> {
+    let unreachable =
+        |cause: String| refusal::cannot_kill(id, &server_name(worker, wanted.server), &cause);
+    let mut backend = connect::open(worker, wanted).await.map_err(|error| match &*error {
+        ConnectError::Server(error) => verbatim(error),
+        error => unreachable(error.to_string()),
+    })?;
+    let sql = match what {
+        What::Session => format!("KILL CONNECTION {id}"),
+        What::Statement => format!("KILL QUERY {id}"),
+    };
+    let limit = worker.connect_timeout();
+    let told = within(limit, run(&mut backend, sql.as_bytes())).await;
+    backend.close();
+    told.map_err(|error| match error {
+        RestoreError::Refused(error) => verbatim(&error),
+        RestoreError::Lost(loss) => unreachable(loss.0),
+    })
 }

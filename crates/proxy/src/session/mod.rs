@@ -70,6 +70,7 @@ use crate::login::Client;
 use crate::refusal;
 use crate::worker::Worker;
 use commit::FailedCommit;
+pub(crate) use kill::end_session;
 use lost::Gone;
 use memory::Memory;
 use observe::Told;
