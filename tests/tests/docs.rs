@@ -191,7 +191,7 @@ fn delivered_configurations_are_accepted() {
 fn in_config_map(manifest: &str) -> String {
     let mut lines =
         manifest.lines().skip_while(|line| !line.trim().starts_with("failsoft.yaml: |"));
-    let head = lines.next().expect("a configuration in the manifest");
+    let head = lines.next().unwrap();
     let indent = head.len() - head.trim_start().len() + 2;
     let inner = lines.take_while(|line| line.is_empty() || line.starts_with(&" ".repeat(indent)));
     inner.map(|line| format!("{}\n", line.get(indent..).unwrap_or_default())).collect()

@@ -1,5 +1,10 @@
 //! What clients ask, as operators see it: digests, slow statements, sessions.
-#![allow(clippy::panic, clippy::unwrap_used, reason = "tests panic, and are allowed to")]
+#![allow(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "tests panic, and are allowed to"
+)]
 
 use failsoft_tests::{PATIENCE, Stack, outcome};
 use mysql_async::prelude::Queryable;

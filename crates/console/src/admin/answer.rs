@@ -22,17 +22,13 @@ const DIGESTS: usize = 200;
 pub(super) enum Answer {
     /// Rows.
     Table(Table),
-    /// Nothing but that it was done, and a sentence.
-    Done(String),
+    /// Nothing but that it was done.
+    Done,
     /// An error with this number.
     Error { code: u16, text: String },
 }
 
 impl Answer {
-    pub(super) fn done(text: impl Into<String>) -> Self {
-        Self::Done(text.into())
-    }
-
     pub(super) fn error(code: u16, text: impl Into<String>) -> Self {
         Self::Error { code, text: text.into() }
     }
@@ -110,20 +106,20 @@ async fn carry_out(console: &Console, command: Command, by: &str) -> Result<Answ
         }
         Command::Kill(id) => {
             console.end_session(id, by).await?;
-            return Ok(Answer::done(format!("session {id} ends")));
+            return Ok(Answer::Done);
         }
         Command::ResetStatements => {
             console.reset_statements(by);
-            return Ok(Answer::done("statements are counted anew"));
+            return Ok(Answer::Done);
         }
         Command::Drain => {
             console.drain(by).await?;
-            return Ok(Answer::done("failsoft ends"));
+            return Ok(Answer::Done);
         }
-        Command::Show(_) | Command::Explain(_) | Command::Help => return Ok(Answer::done("")),
+        Command::Show(_) | Command::Explain(_) | Command::Help => return Ok(Answer::Done),
     };
     console.order(order, by).await?;
-    Ok(Answer::done("done"))
+    Ok(Answer::Done)
 }
 
 fn changes(reloaded: &Reloaded) -> Table {

@@ -80,7 +80,7 @@ pub(super) fn answer(text: &str, connection: Connection<'_>) -> Option<Answer> {
     let text = text.trim().trim_end_matches(';').trim();
     let (first, rest) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
     match first.to_ascii_uppercase().as_str() {
-        "SET" | "USE" | "BEGIN" | "COMMIT" | "ROLLBACK" | "START" => Some(Answer::done("")),
+        "SET" | "USE" | "BEGIN" | "COMMIT" | "ROLLBACK" | "START" => Some(Answer::Done),
         "SELECT" => select(rest, connection),
         "SHOW" => show(rest, connection),
         _ => None,
@@ -230,7 +230,7 @@ mod tests {
         let connection = Connection { id: 7, user: "me", version: "8.4.0-f", host: "app001" };
         match answer(text, connection) {
             None => "?".to_owned(),
-            Some(Answer::Done(_)) => "OK".to_owned(),
+            Some(Answer::Done) => "OK".to_owned(),
             Some(Answer::Error { code, .. }) => code.to_string(),
             Some(Answer::Table(table)) => table.to_string(),
         }

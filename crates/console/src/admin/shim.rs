@@ -88,9 +88,8 @@ impl<W: AsyncWrite + Send + Unpin> AsyncMysqlShim<W> for Shim {
     ) -> io::Result<()> {
         match self.answer(text).await {
             Answer::Table(table) => write(table, reply).await,
-            Answer::Done(info) => {
-                reply.completed(OkResponse { info, ..OkResponse::default() }).await
-            }
+            // Without a text: it would be written without its length, which clients do not take.
+            Answer::Done => reply.completed(OkResponse::default()).await,
             Answer::Error { code, text } => {
                 let kind = match code {
                     1064 => ErrorKind::ER_PARSE_ERROR,
