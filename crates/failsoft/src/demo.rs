@@ -92,6 +92,9 @@ async fn play(flavor: Flavor, with_story: bool) -> anyhow::Result<Exit> {
     }
 }
 
+/// On loopback, and of servers that are thrown away.
+const TOKEN: &str = "demo";
+
 /// failsoft, as a process of its own in front of the pair.
 struct Proxy {
     // First: fields are dropped in this order, and the process must be gone before its folder.
@@ -151,7 +154,7 @@ impl Proxy {
             replica.pid()
         );
         println!("    failsoft on 127.0.0.1:{}, process {}", self.port, self.process.pid());
-        println!("    console  {}", self.url());
+        println!("    console  {}, the token for orders is {TOKEN}", self.url());
         println!("    log      {}", self.folder.path().join("log").display());
         let (user, pass) = (APP.user, APP.pass);
         println!("\n    mysql -h 127.0.0.1 -P {} -u {user} -p{pass} app\n", self.port);
@@ -178,7 +181,7 @@ fn configuration(pair: &Pair, port: u16, console_port: u16) -> String {
     let (app, monitor) = (APP, MONITOR);
     format!(
         "listen: 127.0.0.1:{port}\n\
-         admin: {{http: \"127.0.0.1:{console_port}\"}}\n\
+         admin: {{http: \"127.0.0.1:{console_port}\", token: {TOKEN}}}\n\
          users:\n  - {{name: {}, pass: {}}}\n\
          monitor: {{user: {}, pass: {}}}\n\
          databases:\n\
