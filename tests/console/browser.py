@@ -9,6 +9,7 @@ import sys
 import time
 
 from selenium import webdriver
+from selenium.common.exceptions import NoSuchElementException, StaleElementReferenceException, WebDriverException
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
@@ -41,17 +42,30 @@ class Browser:
 
     def wait_text(self, selector, text):
         end = time.monotonic() + PATIENCE
+        found = None
         while time.monotonic() < end:
-            found = " ".join(it.text for it in self.driver.find_elements(By.CSS_SELECTOR, selector))
+            try:
+                elements = self.driver.find_elements(By.CSS_SELECTOR, selector)
+                found = " ".join(element.text for element in elements)
+            except WebDriverException as error:  # the page changes, or is being loaded anew
+                found = str(error)
             if text in found:
                 return
             time.sleep(0.1)
         raise AssertionError(f"{selector} has no {text!r} but {found!r}")
 
     def click(self, selector):
-        element = self.driver.find_element(By.CSS_SELECTOR, selector)
-        self.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", element)
-        element.click()
+        # Once more where the page changed in between: then nothing was clicked.
+        for _ in range(20):
+            try:
+                element = self.driver.find_element(By.CSS_SELECTOR, selector)
+                script = "arguments[0].scrollIntoView({block: 'center'})"
+                self.driver.execute_script(script, element)
+                return element.click()
+            except (StaleElementReferenceException, NoSuchElementException) as error:
+                last = error
+                time.sleep(0.2)
+        raise last
 
     def type(self, selector, text):
         self.driver.find_element(By.CSS_SELECTOR, selector).send_keys(text)

@@ -96,7 +96,7 @@ async fn command_lines_look_and_give_orders() {
 
         let text = shown(client, &stack, "", "SHOW ORDERS").await;
         let told = [
-            "ops at 127.0.0.1:",
+            "'ops' at 127.0.0.1:",
             "switched read-only mode of partition default on",
             "SET READ_ONLY was refused",
         ];
@@ -140,6 +140,40 @@ async fn a_driver_ends_a_session_and_reloads() {
     let error = admin.prep("SHOW MODE").await.unwrap_err().to_string();
     assert!(error.contains("prepares no statements"), "{error}");
     admin.ping().await.unwrap();
+}
+
+/// What is nearly an order is no order, and is not said to be carried out; and what a driver puts in front of
+/// one makes no difference.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_said_to_be_done_that_is_not() {
+    let stack = Stack::start(Flavor::MariaDb).await;
+    let mut admin = admin(&stack, ADMIN_TOKEN).await;
+    for nearly in ["SET READ_ONLY ON", "SET GLOBAL read_only = 1", "SET READONLY = ON", "PAUSE NOW"]
+    {
+        let error = outcome(&mut admin, nearly).await;
+        assert!(error.starts_with("1064/"), "{nearly}: {error}");
+    }
+    stack.wait_mode("read-write", "").await;
+    assert_eq!(outcome(&mut admin, "/* ApplicationName=x */ SET READ_ONLY = ON").await, "ok");
+    stack.wait_mode("read-only", "config").await;
+    assert_eq!(outcome(&mut admin, "SET READ_ONLY = OFF").await, "ok");
+    // The library would say OK to a command that it does not know, and do nothing.
+    assert!(admin.reset().await.is_err(), "a reset that was none");
+}
+
+/// Who logged in with a token that is another by now only looks.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_was_replaced_gives_no_orders() {
+    let stack = Stack::start(Flavor::MariaDb).await;
+    let mut admin = admin(&stack, ADMIN_TOKEN).await;
+    let databases = [("master", stack.pair.master.port()), ("replica", stack.pair.replica.port())];
+    let yaml = "admin:\n  http: 127.0.0.1:{http}\n  mysql: 127.0.0.1:{admin}\n  token: another";
+    failsoft_tests::reload(&stack.failsoft, &testkit::Failsoft::config(&databases).with(yaml))
+        .await;
+    let error = outcome(&mut admin, "SET READ_ONLY = ON").await;
+    assert!(error.starts_with("1227/"), "{error}");
+    let rows: Vec<mysql_async::Row> = admin.query("SHOW MODE").await.unwrap();
+    assert_eq!(rows.len(), 1);
 }
 
 /// Half a login, garbage, and many who say nothing harm nobody.

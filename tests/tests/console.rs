@@ -232,6 +232,28 @@ async fn sessions_and_statements_are_seen_and_a_session_is_ended() {
     assert_eq!(browser.ask(json!(["complaints"])).await, json!([]));
 }
 
+/// While somebody reads the question the page goes on changing: what is done is what was asked.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_confirmed_is_what_was_asked() {
+    let Some(mut browser) = Browser::start().await else { return };
+    let stack = Stack::start(Flavor::MariaDb).await;
+    let mut meant = stack.session().await;
+    assert_eq!(outcome(&mut meant, "BEGIN").await, "ok");
+    assert_eq!(outcome(&mut meant, "SELECT 1").await, "ok");
+    browser.ask(json!(["open", url(&stack, "/sessions")])).await;
+    browser.wait("tbody", "in transaction").await;
+    browser.click("tbody tr:first-child button").await;
+    // Others come, and one of them is where the first row was.
+    let mut busy = stack.session().await;
+    let busy = tokio::spawn(async move { outcome(&mut busy, "SELECT SLEEP(20)").await });
+    browser.wait("tbody tr:first-child", "running").await;
+    browser.ask(json!(["type", "#order [name=token]", ADMIN_TOKEN])).await;
+    browser.click("#order button.main").await;
+    browser.wait("#told", "Done.").await;
+    assert_eq!(outcome(&mut meant, "SELECT 1").await, "closed");
+    assert_eq!(busy.await.unwrap(), "ok");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_essentials_need_no_script() {
     let Some(mut browser) = Browser::start().await else { return };

@@ -87,6 +87,11 @@ async fn slow_statements_are_logged_without_their_values() {
     assert!(slow["took_ms"].as_u64().unwrap() >= 400, "{slow}");
     assert!(slow["server"].as_str().unwrap().starts_with("master 127.0.0.1:"), "{slow}");
     assert_eq!(all["digests"], serde_json::json!([]), "none are made");
+    // What a statement changes is not how it is read itself.
+    let odd = r"SET sql_mode = 'NO_BACKSLASH_ESCAPES', @x = 'it\'s private', @y = SLEEP(0.3)";
+    assert_eq!(outcome(&mut session, odd).await, "ok");
+    let all_now = get(&stack, "/api/v1/statements").await.to_string();
+    assert!(all_now.contains("SET sql_mode = ?, @x = ?, @y = SLEEP(?)"), "{all_now}");
     let log = stack.failsoft.log();
     let told = log.lines().find(|line| line.contains("slow statement: SELECT ?, SLEEP(?)"));
     assert!(told.is_some_and(|line| line.contains("\"took_ms\":")), "{log}");
@@ -156,6 +161,9 @@ async fn a_drain_that_is_ordered_lets_transactions_end() {
     let (status, why) = stack.failsoft.http_get("/readyz").await;
     assert!(status == 503 && why.contains("about to end"), "{why}");
     assert_eq!(stack.failsoft.http_post("/api/v1/drain", "").await.0, 503);
+    // Who holds it up is seen.
+    let holding = get(&stack, "/api/v1/sessions").await;
+    assert_eq!(holding[0]["state"], "in transaction", "{holding}");
     assert_eq!(outcome(&mut session, "COMMIT").await, "ok");
     wait_until(PATIENCE, "its end", || async {
         testkit::http(stack.failsoft.http_port(), "GET", "/livez", "", "").await.is_err()

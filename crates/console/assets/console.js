@@ -17,12 +17,36 @@ function morph(from, to) {
   for (const { name } of [...from.attributes]) {
     if (!to.hasAttribute(name) && name !== "open") from.removeAttribute(name);
   }
-  const [old, wanted] = [[...from.childNodes], [...to.childNodes]];
+  const wanted = [...to.childNodes];
+  const keyed = [...to.children];
+  if (keyed.length > 0 && keyed.every((node) => node.dataset.key)) {
+    arrange(from, keyed);
+    return;
+  }
+  const old = [...from.childNodes];
   wanted.forEach((node, at) => {
     if (at < old.length) morph(old[at], node);
     else from.append(node.cloneNode(true));
   });
   old.slice(wanted.length).forEach((node) => node.remove());
+}
+
+// The same for a list whose entries say which they are: each keeps its element, wherever it comes to stand.
+function arrange(from, wanted) {
+  const known = new Map([...from.children].map((node) => [node.dataset.key, node]));
+  let at = from.firstElementChild;
+  for (const node of wanted) {
+    const old = known.get(node.dataset.key);
+    known.delete(node.dataset.key);
+    if (!old) {
+      from.insertBefore(node.cloneNode(true), at);
+      continue;
+    }
+    morph(old, node);
+    if (old === at) at = at.nextElementSibling;
+    else from.insertBefore(old, at);
+  }
+  known.forEach((node) => node.remove());
 }
 
 function tell(text, isBad) {
@@ -42,14 +66,16 @@ async function refresh() {
   }
   fetching = true;
   try {
-    const answer = await fetch(location.href, { headers: { Accept: "text/html" } });
+    const options = { headers: { Accept: "text/html" }, signal: AbortSignal.timeout(10000) };
+    const answer = await fetch(location.href, options);
     const page = new DOMParser().parseFromString(await answer.text(), "text/html");
     for (const part of ["title", "main", "header", "link[rel=icon]"]) {
       const [from, to] = [document.querySelector(part), page.querySelector(part)];
       if (from && to) morph(from, to);
     }
+    hear();
   } catch {
-    // The stream tells that nobody answers.
+    // That nothing is heard is told in time.
   } finally {
     fetching = false;
   }
@@ -59,23 +85,53 @@ async function refresh() {
   }
 }
 
+let heard = Date.now();
+let isSilent = false;
+
+// failsoft answered, or told something.
+function hear() {
+  heard = Date.now();
+  if (isSilent) tell("");
+  isSilent = false;
+}
+
+// A network that is cut says nothing: what is shown may be old.
+setInterval(() => {
+  if (document.hidden || Date.now() - heard < 8000) return;
+  isSilent = true;
+  const since = new Date(heard).toISOString().slice(11, 19);
+  tell(`Nothing was heard of this failsoft since ${since} UTC; what is shown is old.`, true);
+}, 1000);
+
+let stream = null;
+
+// A tab that nobody looks at follows nothing: browsers allow few connections to one host.
 function follow() {
-  const stream = new EventSource("/api/v1/stream");
-  let isLost = false;
-  stream.addEventListener("open", () => {
-    if (isLost) tell("");
-    isLost = false;
-    refresh();
-  });
+  if (document.hidden || stream) return;
+  stream = new EventSource("/api/v1/stream");
+  stream.addEventListener("open", refresh);
   stream.addEventListener("status", refresh);
   stream.addEventListener("event", refresh);
+  stream.addEventListener("tick", hear);
   stream.addEventListener("error", () => {
-    isLost = true;
-    tell("This failsoft does not answer; what is shown is old.", true);
+    refresh();
     // A browser gives up for good after an answer that is none.
-    if (stream.readyState === EventSource.CLOSED) setTimeout(follow, 3000);
+    if (stream && stream.readyState === EventSource.CLOSED) {
+      stream = null;
+      setTimeout(follow, 3000);
+    }
   });
 }
+
+document.addEventListener("visibilitychange", () => {
+  if (!document.hidden) {
+    heard = Date.now();
+    follow();
+  } else if (stream) {
+    stream.close();
+    stream = null;
+  }
+});
 
 const TOKEN = "failsoft-token";
 
@@ -88,28 +144,29 @@ function words(answer, body) {
   return [...lines, ...pending].join(" — ") || "Done: nothing is different.";
 }
 
-async function give(button, token) {
+async function give({ order, body }, token) {
+  tell("Ordered; waiting for the answer.");
   const headers = { Authorization: `Bearer ${token}`, "Content-Type": "application/json" };
   try {
-    const answer = await fetch(button.dataset.order, {
-      method: "POST", headers, body: button.dataset.body || "",
-    });
-    const body = await answer.json();
+    const answer = await fetch(order, { method: "POST", headers, body });
+    const said = await answer.json();
     if (answer.ok) sessionStorage.setItem(TOKEN, token);
     else if (answer.status === 401 || answer.status === 403) sessionStorage.removeItem(TOKEN);
-    tell(words(answer, body), !answer.ok);
+    tell(words(answer, said), !answer.ok);
   } catch {
     tell("This failsoft did not answer: whether the order was carried out is not known.", true);
   }
   refresh();
 }
 
+// What is asked is what was shown when the button was pressed, whatever the page shows by then.
 function ask(button) {
+  const { order, body = "", words: question } = button.dataset;
   const dialog = document.getElementById("order");
   const field = dialog.querySelector("[name=token]");
   const known = sessionStorage.getItem(TOKEN);
   document.getElementById("order-title").textContent = button.textContent;
-  document.getElementById("order-words").textContent = button.dataset.words;
+  document.getElementById("order-words").textContent = question;
   document.getElementById("order-token").hidden = known !== null;
   field.value = "";
   // Enter does what the dialog is for, not the first of its buttons.
@@ -119,7 +176,7 @@ function ask(button) {
     dialog.close("do");
   };
   dialog.onclose = () => {
-    if (dialog.returnValue === "do") give(button, known ?? field.value);
+    if (dialog.returnValue === "do") give({ order, body }, known ?? field.value);
     dialog.returnValue = "";
   };
   dialog.showModal();

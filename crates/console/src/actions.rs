@@ -16,6 +16,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use control::Order;
 use subtle::ConstantTimeEq;
+use utoipa::IntoResponses;
 
 use crate::api::{Pause, ReadOnly, Refused, Reloaded, Resume, Status};
 use crate::orders::{Refusal, RefusalKind};
@@ -64,7 +65,10 @@ where
         let peer =
             peer.map_or_else(|| "somewhere".to_owned(), |ConnectInfo(peer)| peer.to_string());
         admit(&console, &parts.headers).map_err(|(code, why)| {
-            console.note_refused(parts.uri.path(), &peer, why);
+            // What pages of other sites try is no news: they could fill the log with it.
+            if why != ANOTHER_SITE {
+                console.note_refused(&printable(parts.uri.path().as_bytes()), &peer, why);
+            }
             let mut response = refuse(code, why);
             if code == StatusCode::UNAUTHORIZED {
                 let wanted = HeaderValue::from_static("Bearer realm=\"failsoft\"");
@@ -88,6 +92,9 @@ pub(crate) fn printable(text: &[u8]) -> String {
     plain.take(LONGEST_NAME).map(|byte| char::from(*byte)).collect()
 }
 
+/// Why a browser's request is refused that another site's page made.
+const ANOTHER_SITE: &str = "the request comes from a page of another site";
+
 /// Why there are no actions at all.
 pub(crate) const NO_TOKEN: &str = "there are no actions, as the configuration has no admin.token";
 
@@ -96,7 +103,7 @@ fn admit(console: &Console, headers: &HeaderMap) -> Result<(), (StatusCode, &'st
     // Browsers say where a request comes from; other programs do not.
     let site = headers.get("sec-fetch-site").map(HeaderValue::as_bytes);
     if site.is_some_and(|site| site != b"same-origin" && site != b"none") {
-        return Err((StatusCode::FORBIDDEN, "the request comes from a page of another site"));
+        return Err((StatusCode::FORBIDDEN, ANOTHER_SITE));
     }
     let token = console.token.borrow();
     let Some(token) = token.as_ref() else { return Err((StatusCode::FORBIDDEN, NO_TOKEN)) };
@@ -112,6 +119,33 @@ fn admit(console: &Console, headers: &HeaderMap) -> Result<(), (StatusCode, &'st
 }
 
 const BEARER: &[u8] = b"Bearer ";
+
+/// How an order may be refused, for the description of the API.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "it is there to be described")]
+enum Refusals {
+    /// The request is not as described.
+    #[response(status = 400)]
+    Misunderstood(Refused),
+    /// The token is missing.
+    #[response(status = 401)]
+    Anonymous(Refused),
+    /// The token is wrong, or the configuration has none.
+    #[response(status = 403)]
+    Forbidden(Refused),
+    /// There is no such partition, server or session.
+    #[response(status = 404)]
+    NotFound(Refused),
+    /// The configuration says otherwise, which an order does not overrule.
+    #[response(status = 409)]
+    Conflict(Refused),
+    /// The configuration on disk is not good; nothing was changed.
+    #[response(status = 422)]
+    Invalid(Refused),
+    /// failsoft starts, or is about to end.
+    #[response(status = 503)]
+    Unavailable(Refused),
+}
 
 fn refuse(code: StatusCode, error: impl Into<String>) -> Response {
     let refused = Refused { error: error.into(), problems: Vec::new() };
@@ -135,10 +169,7 @@ impl IntoResponse for Refusal {
     post, path = "/api/v1/reload", tag = "actions", security(("token" = [])),
     responses(
         (status = 200, description = "It is in force.", body = Reloaded),
-        (status = 401, description = "The token is missing.", body = Refused),
-        (status = 403, description = "The token is wrong, or there is none.", body = Refused),
-        (status = 422, description = "The file is not good; nothing was changed.", body = Refused),
-        (status = 503, description = "failsoft starts, or is about to end.", body = Refused),
+        Refusals,
     )
 )]
 pub(crate) async fn reload(
@@ -154,12 +185,7 @@ pub(crate) async fn reload(
     request_body = ReadOnly,
     responses(
         (status = 200, description = "It is done, and all sessions go by it.", body = Status),
-        (status = 400, description = "The body is not JSON, or not as described.", body = Refused),
-        (status = 401, description = "The token is missing.", body = Refused),
-        (status = 403, description = "The token is wrong, or there is none.", body = Refused),
-        (status = 404, description = "There is no such partition.", body = Refused),
-        (status = 409, description = "The configuration says otherwise.", body = Refused),
-        (status = 503, description = "failsoft is about to end.", body = Refused),
+        Refusals,
     )
 )]
 pub(crate) async fn read_only(
@@ -177,11 +203,7 @@ pub(crate) async fn read_only(
     request_body = Pause,
     responses(
         (status = 200, description = "Writes wait.", body = Status),
-        (status = 400, description = "The body is not JSON, or not as described.", body = Refused),
-        (status = 401, description = "The token is missing.", body = Refused),
-        (status = 403, description = "The token is wrong, or there is none.", body = Refused),
-        (status = 404, description = "There is no such partition.", body = Refused),
-        (status = 503, description = "failsoft is about to end.", body = Refused),
+        Refusals,
     )
 )]
 pub(crate) async fn pause(
@@ -205,11 +227,7 @@ pub(crate) const LONGEST_HOLD: Duration = Duration::from_secs(24 * 3600);
     request_body = Resume,
     responses(
         (status = 200, description = "Writes go on.", body = Status),
-        (status = 400, description = "The body is not JSON, or not as described.", body = Refused),
-        (status = 401, description = "The token is missing.", body = Refused),
-        (status = 403, description = "The token is wrong, or there is none.", body = Refused),
-        (status = 404, description = "There is no such partition.", body = Refused),
-        (status = 503, description = "failsoft is about to end.", body = Refused),
+        Refusals,
     )
 )]
 pub(crate) async fn resume(
@@ -240,12 +258,7 @@ async fn order_asked<T>(
     params(("server" = String, Path, description = "The server, as `host:port`.")),
     responses(
         (status = 200, description = "It takes traffic as soon as it is healthy.", body = Status),
-        (status = 400, description = "The server's name is not UTF-8.", body = Refused),
-        (status = 401, description = "The token is missing.", body = Refused),
-        (status = 403, description = "The token is wrong, or there is none.", body = Refused),
-        (status = 404, description = "There is no such server.", body = Refused),
-        (status = 409, description = "The configuration disables it.", body = Refused),
-        (status = 503, description = "failsoft is about to end.", body = Refused),
+        Refusals,
     )
 )]
 pub(crate) async fn enable(
@@ -262,11 +275,7 @@ pub(crate) async fn enable(
     params(("server" = String, Path, description = "The server, as `host:port`.")),
     responses(
         (status = 200, description = "It gets no traffic and no checks.", body = Status),
-        (status = 400, description = "The server's name is not UTF-8.", body = Refused),
-        (status = 401, description = "The token is missing.", body = Refused),
-        (status = 403, description = "The token is wrong, or there is none.", body = Refused),
-        (status = 404, description = "There is no such server.", body = Refused),
-        (status = 503, description = "failsoft is about to end.", body = Refused),
+        Refusals,
     )
 )]
 pub(crate) async fn disable(
@@ -303,11 +312,7 @@ async fn order(console: &Console, Operator(by): Operator, order: Order) -> Respo
     params(("id" = u32, Path, description = "failsoft's id of the session.")),
     responses(
         (status = 200, description = "It ends.", body = Status),
-        (status = 400, description = "The id is not a number.", body = Refused),
-        (status = 401, description = "The token is missing.", body = Refused),
-        (status = 403, description = "The token is wrong, or there is none.", body = Refused),
-        (status = 404, description = "There is no such session.", body = Refused),
-        (status = 503, description = "failsoft starts, or is about to end.", body = Refused),
+        Refusals,
     )
 )]
 pub(crate) async fn end_session(
@@ -330,8 +335,7 @@ pub(crate) async fn end_session(
     post, path = "/api/v1/statements/reset", tag = "actions", security(("token" = [])),
     responses(
         (status = 200, description = "They are counted anew.", body = Status),
-        (status = 401, description = "The token is missing.", body = Refused),
-        (status = 403, description = "The token is wrong, or there is none.", body = Refused),
+        Refusals,
     )
 )]
 pub(crate) async fn reset_statements(
@@ -347,9 +351,7 @@ pub(crate) async fn reset_statements(
     post, path = "/api/v1/drain", tag = "actions", security(("token" = [])),
     responses(
         (status = 200, description = "It ends.", body = Status),
-        (status = 401, description = "The token is missing.", body = Refused),
-        (status = 403, description = "The token is wrong, or there is none.", body = Refused),
-        (status = 503, description = "It starts, or is about to end already.", body = Refused),
+        Refusals,
     )
 )]
 pub(crate) async fn drain(

@@ -59,7 +59,9 @@ impl Console {
     /// # Errors
     /// [`Refusal`]; then nothing has changed.
     pub(crate) async fn order(&self, order: Order, by: &str) -> Result<(), Refusal> {
-        self.control.order(order, by).await?;
+        let done = self.control.order(order, by).await.map_err(Refusal::from);
+        self.note_failure(by, &done);
+        done?;
         self.settle().await;
         Ok(())
     }
@@ -90,17 +92,23 @@ impl Console {
     /// # Errors
     /// There is no such session.
     pub(crate) async fn end_session(&self, id: u32, by: &str) -> Result<(), Refusal> {
-        let ended = self.ask(|answer| Ask::EndSession(id, answer)).await;
-        match ended {
-            None => Err(Refusal::ending()),
-            Some(false) => {
-                Err(Refusal::new(RefusalKind::NotFound, format!("there is no session {id}")))
+        let (console, by) = (self.clone(), by.to_owned());
+        // Apart: whoever asked may hang up, and the session ends all the same.
+        let ending = tokio::spawn(async move {
+            let ended = match console.ask(|answer| Ask::EndSession(id, answer)).await {
+                None => Err(Refusal::ending()),
+                Some(false) => {
+                    Err(Refusal::new(RefusalKind::NotFound, format!("there is no session {id}")))
+                }
+                Some(true) => Ok(()),
+            };
+            if ended.is_ok() {
+                console.control.note_order(Severity::Info, format!("{by} ended session {id}"));
             }
-            Some(true) => {
-                self.control.note_order(Severity::Info, format!("{by} ended session {id}"));
-                Ok(())
-            }
-        }
+            console.note_failure(&by, &ended);
+            ended
+        });
+        ending.await.unwrap_or_else(|_| Err(Refusal::ending()))
     }
 
     /// Has failsoft end as SIGTERM does.
@@ -109,10 +117,16 @@ impl Console {
     /// It is about to already.
     pub(crate) async fn drain(&self, by: &str) -> Result<(), Refusal> {
         if *self.phase.borrow() != Phase::Serving {
-            return Err(Refusal::ending());
+            let refused = Err(Refusal::ending());
+            self.note_failure(by, &refused);
+            return refused;
         }
         self.control.note_order(Severity::Warn, format!("{by} told failsoft to end"));
-        self.asks.send(Ask::Drain).await.map_err(|_| Refusal::ending())
+        self.asks.send(Ask::Drain).await.map_err(|_| Refusal::ending())?;
+        let mut phase = self.phase.clone();
+        // Nobody to tell is the end of failsoft.
+        let _ends = phase.wait_for(|phase| *phase != Phase::Serving).await;
+        Ok(())
     }
 
     /// Has statements counted anew.
@@ -123,10 +137,18 @@ impl Console {
 
     /// Enters that somebody was not let give orders.
     pub(crate) fn note_refused(&self, what: &str, to: &str, why: &str) {
-        self.control.note_order(Severity::Warn, format!("{what} was refused to {to}: {why}"));
+        self.control.note_refusal(format!("{what} was refused to {to}: {why}"));
     }
 
-    /// What every session does; nothing where sessions are not served.
+    /// Enters that an order was not carried out, if so.
+    fn note_failure(&self, by: &str, done: &Result<(), Refusal>) {
+        if let Err(Refusal { refused, .. }) = done {
+            let text = format!("an order of {by} was not carried out: {}", refused.error);
+            self.control.note_order(Severity::Warn, text);
+        }
+    }
+
+    /// What every session does; nothing before they are served.
     pub(crate) async fn sessions(&self) -> Vec<SessionRow> {
         self.ask(Ask::Sessions).await.unwrap_or_default()
     }
@@ -137,9 +159,9 @@ impl Console {
         let _settled = self.ask(Ask::Settle).await;
     }
 
-    /// The data plane's answer; none while it does not serve.
+    /// The data plane's answer; none before it serves.
     async fn ask<T>(&self, question: impl FnOnce(oneshot::Sender<T>) -> Ask) -> Option<T> {
-        if *self.phase.borrow() != Phase::Serving {
+        if *self.phase.borrow() == Phase::Starting {
             return None;
         }
         let (answer, answered) = oneshot::channel();

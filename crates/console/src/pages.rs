@@ -106,6 +106,11 @@ impl Frame {
         if self.status.is_read_write() { "read-write" } else { "read-only" }
     }
 
+    /// Whether it loads itself anew without a script: not where somebody may be typing.
+    fn reloads(&self) -> bool {
+        !["/sessions", "/statements"].contains(&self.path)
+    }
+
     fn icon(&self) -> &'static str {
         if self.status.is_read_write() { "good" } else { "bad" }
     }
@@ -241,7 +246,10 @@ impl WantedSessions {
     fn has(&self, session: &SessionRow) -> bool {
         let server = session.server.as_deref().unwrap_or_default();
         let words = [&session.user, &session.client, &session.schema, &session.state];
+        let connection = session.connection.map(|id| id.to_string());
+        let ids = [Some(session.id.to_string()), connection];
         self.find.is_empty()
+            || ids.iter().flatten().any(|id| *id == self.find)
             || words.iter().any(|word| word.contains(&self.find))
             || server.contains(&self.find)
             || session.pins.iter().any(|pin| pin.contains(&self.find))

@@ -1,7 +1,8 @@
 //! A stream of what changes, as server-sent events.
 //!
 //! `status` is the whole status, when it changed and every two seconds while numbers move; `event` is one
-//! event, with its number as the id, so that a client which comes back misses none that is kept.
+//! event, with its number as the id, so that a client which comes back misses none that is kept; `tick` comes
+//! every two seconds and says nothing but that somebody is there.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::sse::{Event as Message, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::time::MissedTickBehavior;
 use tokio_stream::wrappers::ReceiverStream;
 
 use crate::api::Status;
@@ -33,7 +35,7 @@ type Messages = mpsc::Sender<Result<Message, Infallible>>;
     params(("Last-Event-ID" = Option<u64>, Header,
         description = "The number of the last event that is known; only later ones are told.")),
     responses(
-        (status = 200, description = "Messages `status` and `event`, each with JSON.",
+        (status = 200, description = "Messages `status` and `event`, each with JSON, and `tick`.",
             body = String, content_type = "text/event-stream"),
         (status = 503, description = "There are too many streams.", body = String,
             content_type = "text/plain"),
@@ -55,8 +57,11 @@ pub(crate) async fn stream(State(web): State<Web>, headers: HeaderMap) -> Respon
 async fn feed(web: Web, sender: Messages, known: Option<u64>, _permit: OwnedSemaphorePermit) {
     let (mut views, mut latest) = (web.console.control.views(), web.console.control.latest_event());
     let mut clock = tokio::time::interval(EVERY);
+    clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut told: Option<Status> = None;
-    let mut last_event = known.unwrap_or_else(|| *latest.borrow_and_update());
+    let newest = *latest.borrow_and_update();
+    // A number that is not reached yet is of a failsoft before this one.
+    let mut last_event = known.map_or(newest, |known| if known > newest { 0 } else { known });
     loop {
         for event in web.console.events_after(last_event).into_iter().rev() {
             last_event = event.number;
@@ -76,7 +81,12 @@ async fn feed(web: Web, sender: Messages, known: Option<u64>, _permit: OwnedSema
         tokio::select! {
             _ = views.changed() => {}
             _ = latest.changed() => {}
-            _ = clock.tick() => {}
+            // A browser that hears nothing cannot tell a network that is cut from one that is quiet.
+            _ = clock.tick() => {
+                if sender.send(Ok(Message::default().event("tick").data(""))).await.is_err() {
+                    return;
+                }
+            }
             () = sender.closed() => return,
         }
     }

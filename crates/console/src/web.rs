@@ -117,6 +117,7 @@ pub async fn serve(
 /// Keeps the last minutes in numbers.
 async fn sample(web: Web) {
     let mut clock = tokio::time::interval(EVERY);
+    clock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         clock.tick().await;
         web.history.take(&web.console.control.view(), web.console.metrics.totals());
@@ -244,6 +245,9 @@ impl Console {
     /// What happened after the event of this number, the latest first.
     pub(crate) fn events_after(&self, number: u64) -> Vec<Event> {
         let events = self.control.events();
+        // A number that is not reached yet is of a failsoft before this one.
+        let newest = events.last().map_or(0, |entry| entry.number);
+        let number = if number > newest { 0 } else { number };
         events.iter().rev().take_while(|entry| entry.number > number).map(event).collect()
     }
 
@@ -441,6 +445,8 @@ struct Which {
     get, path = "/rw", tag = "verdicts", params(Which),
     responses(
         (status = 200, description = "It does.", body = String, content_type = "text/plain"),
+        (status = 400, description = "The query is not as described.", body = String,
+            content_type = "text/plain"),
         (status = 404, description = "There is no such partition.", body = String,
             content_type = "text/plain"),
         (status = 503, description = "Why not.", body = String, content_type = "text/plain"),
@@ -461,6 +467,8 @@ async fn read_write(State(console): State<Arc<Console>>, Query(which): Query<Whi
     get, path = "/ro", tag = "verdicts", params(Which),
     responses(
         (status = 200, description = "It does.", body = String, content_type = "text/plain"),
+        (status = 400, description = "The query is not as described.", body = String,
+            content_type = "text/plain"),
         (status = 404, description = "There is no such partition.", body = String,
             content_type = "text/plain"),
         (status = 503, description = "Why not.", body = String, content_type = "text/plain"),

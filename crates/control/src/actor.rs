@@ -126,10 +126,9 @@ impl Actor {
 
     /// Takes in an event, tells what changed by it, and publishes the view.
     fn apply(&mut self, event: Event) {
-        let at = SystemTime::now();
-        for change in self.cluster.apply(event, at) {
+        for change in self.cluster.apply(event, SystemTime::now()) {
             let severity = Severity::of(&change);
-            self.events.enter(severity, Origin::Cluster, change.to_string());
+            self.events.enter(severity, Origin::Cluster, &change.to_string());
         }
         self.publish();
     }
@@ -152,7 +151,7 @@ impl Actor {
             }
         };
         let text = format!("{by} {done}");
-        self.events.enter(Severity::Info, Origin::Operator, text);
+        self.events.enter(Severity::Info, Origin::Operator, &text);
         self.apply(event);
         Ok(())
     }
@@ -208,9 +207,9 @@ impl Actor {
     }
 
     fn reload(&mut self, reload: Reload) {
-        let Reload { topology, settings, generation, events, checked } = reload;
+        let Reload { topology, settings, generation, origin, events, checked } = reload;
         for text in events {
-            self.events.enter(Severity::Info, Origin::Operator, text);
+            self.events.enter(Severity::Info, origin, &text);
         }
         self.apply(Event::Reload { topology: Box::new(topology), generation, checked });
         self.watch(settings);

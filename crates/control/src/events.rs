@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use policy::cluster::Change;
 use tokio::sync::watch;
@@ -84,18 +84,41 @@ struct Kept {
     entries: Mutex<VecDeque<Entry>>,
     /// The number of the latest.
     latest: watch::Sender<u64>,
+    refusals: Mutex<Refusals>,
+}
+
+/// Orders that were refused for want of the token.
+#[derive(Debug, Default)]
+struct Refusals {
+    /// When one was entered.
+    entered: Option<Instant>,
+    /// How many there were since, which were not.
+    since: u64,
+}
+
+/// From one refusal that is entered to the next.
+const REFUSAL_PAUSE: Duration = Duration::from_secs(10);
+
+/// The longest text, in letters: errors of servers are shorter.
+const LONGEST: usize = 2000;
+
+/// A text in one line, and of a reasonable length: part of it may be what somebody sent.
+fn plain(text: &str) -> String {
+    let letters = text.chars().take(LONGEST);
+    letters.map(|letter| if letter.is_control() { ' ' } else { letter }).collect()
 }
 
 impl Default for Events {
     fn default() -> Self {
         let (latest, _) = watch::channel(0);
-        Self(Arc::new(Kept { entries: Mutex::default(), latest }))
+        Self(Arc::new(Kept { entries: Mutex::default(), latest, refusals: Mutex::default() }))
     }
 }
 
 impl Events {
     /// Logs an entry and keeps it; the oldest goes when there are too many.
-    pub(crate) fn enter(&self, severity: Severity, origin: Origin, text: String) {
+    pub(crate) fn enter(&self, severity: Severity, origin: Origin, text: &str) {
+        let text = plain(text);
         match severity {
             Severity::Info => tracing::info!("{text}"),
             Severity::Warn => tracing::warn!("{text}"),
@@ -107,6 +130,24 @@ impl Events {
         let number = *self.0.latest.borrow() + 1;
         entries.push_back(Entry { number, origin, at: SystemTime::now(), severity, text });
         self.0.latest.send_replace(number);
+    }
+
+    /// Enters that somebody was refused an order: one in [`REFUSAL_PAUSE`] at most, so that nobody without the
+    /// token pushes out what happened.
+    pub(crate) fn enter_refusal(&self, text: &str, now: Instant) {
+        let mut refusals = self.0.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_soon = |at: Instant| now.saturating_duration_since(at) < REFUSAL_PAUSE;
+        if refusals.entered.is_some_and(is_soon) {
+            refusals.since += 1;
+            return;
+        }
+        let text = match std::mem::take(&mut refusals.since) {
+            0 => text.to_owned(),
+            more => format!("{text} (and {more} more were refused before it)"),
+        };
+        refusals.entered = Some(now);
+        drop(refusals);
+        self.enter(Severity::Warn, Origin::Operator, &text);
     }
 
     /// All that is kept, oldest first.
@@ -128,10 +169,30 @@ mod tests {
     fn the_latest_are_kept() {
         let events = Events::default();
         for number in 1..=CAPACITY + 3 {
-            events.enter(Severity::Info, Origin::Cluster, number.to_string());
+            events.enter(Severity::Info, Origin::Cluster, &number.to_string());
         }
         let all = events.all();
         assert_eq!((all.len(), all[0].text.as_str(), all[0].number), (CAPACITY, "4", 4));
         assert_eq!(*events.latest().borrow(), 503);
+    }
+
+    #[test]
+    fn what_somebody_sent_is_one_line() {
+        let events = Events::default();
+        events.enter(Severity::Warn, Origin::Cluster, &format!("a\x1b[2J\nb{}", "c".repeat(9000)));
+        let text = &events.all()[0].text;
+        assert!(text.starts_with("a [2J bcc") && text.len() == LONGEST, "{}", text.len());
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "there is no other way to an instant")]
+    fn refusals_do_not_push_out_what_happened() {
+        let (events, start) = (Events::default(), Instant::now());
+        for second in 0..100 {
+            events.enter_refusal("refused", start + Duration::from_secs(second) / 4);
+        }
+        let texts: Vec<_> = events.all().into_iter().map(|entry| entry.text).collect();
+        let more = "refused (and 39 more were refused before it)";
+        assert_eq!(texts, ["refused", more, more]);
     }
 }

@@ -1,7 +1,7 @@
 //! How others talk to the control plane.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use policy::cluster::Report;
 use policy::observation::{CheckFailure, Observation};
@@ -52,6 +52,8 @@ pub struct Reload {
     pub settings: Settings,
     /// The number of the configuration, see [`View::generation`].
     pub generation: u64,
+    /// Whether an operator wants it, or the file changed.
+    pub origin: Origin,
     /// What is told of it, a line for each difference.
     pub events: Vec<String>,
     /// What [`Handle::look`] found.
@@ -185,12 +187,18 @@ impl Handle {
 
     /// Enters something that happened outside of the control plane.
     pub fn note(&self, severity: Severity, text: String) {
-        self.events.enter(severity, Origin::Cluster, text);
+        self.events.enter(severity, Origin::Cluster, &text);
     }
 
     /// Enters what an operator ordered outside of the control plane, or was refused.
     pub fn note_order(&self, severity: Severity, text: String) {
-        self.events.enter(severity, Origin::Operator, text);
+        self.events.enter(severity, Origin::Operator, &text);
+    }
+
+    /// Enters that somebody was not let give orders; not each of many.
+    #[expect(clippy::disallowed_methods, reason = "time comes in where requests do")]
+    pub fn note_refusal(&self, text: String) {
+        self.events.enter_refusal(&text, Instant::now());
     }
 
     /// What happened lately, oldest first.

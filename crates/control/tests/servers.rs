@@ -13,8 +13,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use control::{
-    Control, Handle, Order, OrderError, ProbeTarget, Reload, Report, Settings, Tls, TlsMode,
-    check_once,
+    Control, Handle, Order, OrderError, Origin, ProbeTarget, Reload, Report, Settings, Tls,
+    TlsMode, check_once,
 };
 use policy::health::HealthParams;
 use policy::mode::{Mode, Reason};
@@ -286,7 +286,8 @@ async fn checks_go_by_the_configuration_that_was_read_last() {
         assert_eq!(checked.iter().map(|(at, _)| *at).collect::<Vec<_>>(), [0]);
         assert_eq!(checked[0].1.is_ok(), account == MONITOR);
         let events = vec![format!("reload {generation}")];
-        let reload = Reload { topology, settings, generation, events, checked };
+        let origin = Origin::Operator;
+        let reload = Reload { topology, settings, generation, origin, events, checked };
         handle.order(Order::Reload(Box::new(reload)), "a test").await.unwrap();
         let view = handle.view();
         assert_eq!((view.generation, ids(&view)), (generation, ids(&before)));

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
 
+use crate::Exit;
+
 /// How long connecting, and each part of the answer, may take.
 const LIMIT: Duration = Duration::from_secs(5);
 /// The longest answer, in bytes.
@@ -116,6 +118,21 @@ impl Console {
         }
         Err(last)
     }
+}
+
+/// What the console at this URL answers for `path`. Where it answers nothing, why not has been told, and the
+/// command ends so.
+///
+/// # Errors
+/// How the command ends.
+pub(crate) fn ask(url: &str, path: &str) -> Result<String, Exit> {
+    let console = Console::parse(url).map_err(|error| tell(&error, Exit::BadInput))?;
+    console.get(path).map_err(|error| tell(&error, Exit::Unreachable))
+}
+
+fn tell(error: &anyhow::Error, exit: Exit) -> Exit {
+    eprintln!("{error:#}");
+    exit
 }
 
 #[cfg(test)]

@@ -1,14 +1,15 @@
 //! `failsoft sessions`, `statements`, `events` and `outcomes`: lists of a running failsoft.
 
+use std::io::Write;
 use std::time::Duration;
 
 use console::api::{Event, SessionRow, SlowStatement, StatementList, UnknownOutcome};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::Exit;
 use crate::cli::{self, List};
-use crate::http::Console;
 use crate::table::aligned;
+use crate::{Exit, http};
 
 /// `failsoft sessions`
 pub(crate) fn sessions(options: &List) -> anyhow::Result<Exit> {
@@ -34,8 +35,9 @@ pub(crate) fn sessions(options: &List) -> anyhow::Result<Exit> {
 pub(crate) fn statements(options: &cli::Statements) -> anyhow::Result<Exit> {
     let refusable = if options.refusable { "&refusable=true" } else { "" };
     let path = format!("/api/v1/statements?limit={}{refusable}", options.limit);
+    let most = usize::try_from(options.limit).unwrap_or(usize::MAX);
     show(&options.list, &path, |statements: StatementList| match options.slow {
-        true => slow(&statements.slow),
+        true => slow(statements.slow.get(..most).unwrap_or(&statements.slow)),
         false => digests(&statements),
     })
 }
@@ -103,12 +105,24 @@ pub(crate) fn events(options: &cli::Events) -> anyhow::Result<Exit> {
     loop {
         let origin = if options.orders { "&origin=operator" } else { "" };
         let path = format!("/api/v1/events?after={after}{origin}");
-        let exit = show(&options.list, &path, |events: Vec<Event>| {
-            after = events.first().map_or(after, |event| event.number);
-            events.iter().rev().map(line).collect()
-        })?;
-        if !options.follow || exit == Exit::BadInput {
-            return Ok(exit);
+        let events: Result<Vec<Event>, Exit> = fetch(&options.list, &path)?;
+        match events {
+            Ok(events) => {
+                after = events.first().map_or(after, |event| event.number);
+                let oldest_first = events.iter().rev();
+                if options.list.json {
+                    // One in a line, as there may be more to come.
+                    print(oldest_first.filter_map(|event| serde_json::to_string(event).ok()));
+                } else {
+                    print(oldest_first.map(line));
+                }
+            }
+            Err(exit) if !options.follow || exit == Exit::BadInput => return Ok(exit),
+            // It may come back.
+            Err(_) => {}
+        }
+        if !options.follow {
+            return Ok(Exit::Done);
         }
         std::thread::sleep(FOLLOW);
     }
@@ -120,31 +134,38 @@ fn line(event: &Event) -> String {
 }
 
 /// Prints a list, as JSON or in lines.
-fn show<T: DeserializeOwned>(
+fn show<T: DeserializeOwned + Serialize>(
     options: &List,
     path: &str,
     lines: impl FnOnce(T) -> Vec<String>,
 ) -> anyhow::Result<Exit> {
-    let console = match Console::parse(&options.url) {
-        Ok(console) => console,
-        Err(error) => {
-            eprintln!("{error:#}");
-            return Ok(Exit::BadInput);
-        }
+    let list: T = match fetch(options, path)? {
+        Ok(list) => list,
+        Err(exit) => return Ok(exit),
     };
-    let text = match console.get(path) {
-        Ok(text) => text,
-        Err(error) => {
-            eprintln!("{error:#}");
-            return Ok(Exit::Unreachable);
-        }
-    };
-    if options.json {
-        println!("{text}");
-    } else {
-        lines(serde_json::from_str(&text)?).iter().for_each(|line| println!("{line}"));
+    match options.json {
+        true => print(std::iter::once(serde_json::to_string(&list)?)),
+        false => print(lines(list).into_iter()),
     }
     Ok(Exit::Done)
+}
+
+/// A list of a running failsoft; how the command ends where there is none.
+fn fetch<T: DeserializeOwned>(options: &List, path: &str) -> anyhow::Result<Result<T, Exit>> {
+    Ok(match http::ask(&options.url, path) {
+        Ok(text) => Ok(serde_json::from_str(&text)?),
+        Err(exit) => Err(exit),
+    })
+}
+
+/// Prints lines, up to where nobody reads them any more.
+fn print(lines: impl Iterator<Item = String>) {
+    let mut out = std::io::stdout().lock();
+    for line in lines {
+        if writeln!(out, "{line}").is_err() {
+            return;
+        }
+    }
 }
 
 fn table<const N: usize>(head: [&str; N], rows: impl Iterator<Item = [String; N]>) -> Vec<String> {

@@ -12,7 +12,7 @@ use anyhow::Context;
 use config::{Change, Config, ConfigError};
 use console::api::{Configuration, Difference, Reloaded};
 use console::{Reload, Token};
-use control::{Handle, Order, Severity};
+use control::{Handle, Order, Origin, Severity};
 use policy::topology::Topology;
 use policy::utc::rfc3339;
 use proxy::{Prepared, Steering};
@@ -186,7 +186,9 @@ impl Reloader {
         let events = events(by, changes, &pending);
         self.steering.apply(prepared);
         self.handover.offer();
-        let reload = control::Reload { topology, settings: watching, generation, events, checked };
+        let origin = if by == WATCH { Origin::Cluster } else { Origin::Operator };
+        let settings = watching;
+        let reload = control::Reload { topology, settings, generation, origin, events, checked };
         self.control.order(Order::Reload(Box::new(reload)), by).await?;
         // Who is told of it can rely on it.
         self.steering.settle().await;
@@ -201,7 +203,10 @@ impl Reloader {
         };
         let text =
             format!("the configuration was not changed ({by}): the file is invalid: {first}{more}");
-        self.control.note(Severity::Warn, text);
+        match by {
+            WATCH => self.control.note(Severity::Warn, text),
+            _ => self.control.note_order(Severity::Warn, text),
+        }
         for problem in problems.iter().skip(1) {
             tracing::warn!("{problem}");
         }

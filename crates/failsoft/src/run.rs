@@ -1,7 +1,7 @@
 //! `failsoft run`: the proxy.
 //!
-//! The main thread runs the control plane and the console; the data plane has threads of its own,
-//! so that no burst of statements delays a health check.
+//! The main thread runs the control plane; the data plane has threads of its own, and so has the console,
+//! so that no burst of statements or of people who look delays a health check.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,6 +16,7 @@ use policy::view::View;
 use proxy::{Proxy, Steering};
 use telemetry::Metrics;
 use telemetry::log::Level;
+use tokio::runtime::{Handle, Runtime};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -59,8 +60,11 @@ pub(crate) fn run(options: &Run) -> anyhow::Result<Exit> {
     limits::raise_open_files(&config);
     install_cryptography();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let done = runtime.block_on(serve(Start { file, config, topology, lent, level }));
-    // What is left on the runtime has nobody to answer any more.
+    let operators = operators_runtime()?;
+    let start = Start { file, config, topology, lent, level };
+    let done = runtime.block_on(serve(start, operators.handle()));
+    // What is left on the runtimes has nobody to answer any more.
+    operators.shutdown_background();
     runtime.shutdown_background();
     Ok(done.map_or_else(
         |error| {
@@ -109,7 +113,7 @@ const RELOADS: usize = 4;
 /// Questions of the console that may wait.
 const ASKS: usize = 16;
 
-async fn serve(start: Start) -> anyhow::Result<()> {
+async fn serve(start: Start, operators: &Handle) -> anyhow::Result<()> {
     let Start { file, config, topology, lent, level } = start;
     let mut signals = Signals::new()?;
     let metrics = Arc::new(Metrics::new()?);
@@ -126,7 +130,7 @@ async fn serve(start: Start) -> anyhow::Result<()> {
     let console =
         console_of(&control, &metrics, watched, &told, Asked { reloads: reloads.clone(), asks });
     let stop = CancellationToken::new();
-    let surfaces = start_surfaces(&config, console, &stop).await?;
+    let surfaces = start_surfaces(&config, console, (&stop, operators)).await?;
     tokio::select! {
         () = control.handle().ready() => {
             let proxy = start_proxy(&config, lent, &control, Arc::clone(&metrics))?;
@@ -168,6 +172,12 @@ async fn serve(start: Start) -> anyhow::Result<()> {
     control.stop().await;
     tracing::info!("failsoft ends");
     Ok(())
+}
+
+/// What operators look at is made on a thread of its own, so that it delays no health check.
+fn operators_runtime() -> anyhow::Result<Runtime> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    Ok(builder.worker_threads(1).thread_name("operators").enable_all().build()?)
 }
 
 /// Answers what the console asks of the data plane. Whoever asked may have gone by then.

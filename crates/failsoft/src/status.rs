@@ -6,33 +6,27 @@ use std::time::Duration;
 use anstyle::{AnsiColor, Style};
 use console::api::{self, duration_words};
 
-use crate::Exit;
 use crate::cli::Status;
 use crate::http::Console;
 use crate::table::aligned;
+use crate::{Exit, http};
+
+/// Where the status is.
+const STATUS: &str = "/api/v1/status";
 
 /// How many writes of unknown outcome are shown.
 const OUTCOMES: usize = 5;
 
 /// Prints the status.
 pub(crate) fn status(options: &Status) -> anyhow::Result<Exit> {
-    let console = match Console::parse(&options.url) {
-        Ok(console) => console,
-        Err(error) => {
-            eprintln!("{error:#}");
-            return Ok(Exit::BadInput);
-        }
-    };
     if options.watch {
-        return watch(&console, Duration::from_secs(options.interval));
+        return watch(options);
     }
-    let (text, status) = match fetch(&console) {
-        Ok(both) => both,
-        Err(error) => {
-            eprintln!("{error:#}");
-            return Ok(Exit::Unreachable);
-        }
+    let text = match http::ask(&options.url, STATUS) {
+        Ok(text) => text,
+        Err(exit) => return Ok(exit),
     };
+    let status: api::Status = serde_json::from_str(&text)?;
     if options.json {
         println!("{text}");
     } else {
@@ -45,10 +39,18 @@ pub(crate) fn status(options: &Status) -> anyhow::Result<Exit> {
 const CLEAR: &str = "\x1b[H\x1b[2J";
 
 /// Shows the status again and again; ends by a signal.
-fn watch(console: &Console, interval: Duration) -> anyhow::Result<Exit> {
+fn watch(options: &Status) -> anyhow::Result<Exit> {
+    let interval = Duration::from_secs(options.interval);
+    let console = match Console::parse(&options.url) {
+        Ok(console) => console,
+        Err(error) => {
+            eprintln!("{error:#}");
+            return Ok(Exit::BadInput);
+        }
+    };
     loop {
-        let shown = match fetch(console) {
-            Ok((_, status)) => table(&status),
+        let shown = match fetch(&console) {
+            Ok(status) => table(&status),
             // It may come back.
             Err(error) => format!("{error:#}\n"),
         };
@@ -68,11 +70,9 @@ fn coloured(style: Style, text: &str) -> String {
     format!("{style}{text}{style:#}")
 }
 
-/// The API's answer, as text and understood.
-pub(crate) fn fetch(console: &Console) -> anyhow::Result<(String, api::Status)> {
-    let text = console.get("/api/v1/status")?;
-    let status = serde_json::from_str(&text)?;
-    Ok((text, status))
+/// What a running failsoft sees.
+pub(crate) fn fetch(console: &Console) -> anyhow::Result<api::Status> {
+    Ok(serde_json::from_str(&console.get(STATUS)?)?)
 }
 
 /// The status for people.

@@ -10,6 +10,7 @@ use console::{Asks, Console, Phase, Reloads};
 use control::Control;
 use telemetry::Metrics;
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -55,14 +56,18 @@ pub(crate) fn console_of(
 pub(crate) async fn start_surfaces(
     config: &Config,
     console: Console,
-    stop: &CancellationToken,
+    (stop, operators): (&CancellationToken, &Handle),
 ) -> anyhow::Result<Vec<JoinHandle<()>>> {
     let mut surfaces = Vec::new();
-    let http = config.admin.http.as_deref();
-    if let Some(address) = http {
-        let door = Door::open(address, http, "admin.http").await?;
+    // Asked before this one serves there itself.
+    let has_predecessor = match config.admin.http.as_deref() {
+        Some(http) => is_failsoft(http).await,
+        None => false,
+    };
+    if let Some(address) = &config.admin.http {
+        let door = Door::open(address, has_predecessor, "admin.http").await?;
         let (console, stop) = (console.clone(), stop.clone());
-        surfaces.push(tokio::spawn(async move {
+        surfaces.push(operators.spawn(async move {
             let Some(listener) = door.listener(&stop, "http").await else { return };
             if let Err(error) = console::serve(listener, console, stop).await {
                 tracing::error!("the console ended: {error}");
@@ -70,9 +75,9 @@ pub(crate) async fn start_surfaces(
         }));
     }
     if let Some(address) = &config.admin.mysql {
-        let door = Door::open(address, http, "admin.mysql").await?;
+        let door = Door::open(address, has_predecessor, "admin.mysql").await?;
         let stop = stop.clone();
-        surfaces.push(tokio::spawn(async move {
+        surfaces.push(operators.spawn(async move {
             let Some(listener) = door.listener(&stop, "mysql").await else { return };
             console::admin::serve(listener, console, stop).await;
         }));
@@ -88,11 +93,11 @@ struct Door {
 }
 
 impl Door {
-    /// Listens on an address. In use, it may be by a failsoft whose console is at `http`.
-    async fn open(address: &str, http: Option<&str>, setting: &str) -> anyhow::Result<Self> {
+    /// Listens on an address. In use, it may be by another failsoft, where there is one.
+    async fn open(address: &str, has_predecessor: bool, setting: &str) -> anyhow::Result<Self> {
         let failed = || format!("cannot listen on {address} for the console ({setting})");
         let listener = match TcpListener::bind(address).await {
-            Err(error) if error.kind() == ErrorKind::AddrInUse && is_failsoft(http).await => None,
+            Err(error) if error.kind() == ErrorKind::AddrInUse && has_predecessor => None,
             bound => Some(bound.with_context(failed)?),
         };
         Ok(Self { address: address.to_owned(), listener })
@@ -111,8 +116,7 @@ impl Door {
 }
 
 /// Whether another failsoft serves its console there: one whose place this one takes.
-async fn is_failsoft(http: Option<&str>) -> bool {
-    let Some(address) = http else { return false };
+async fn is_failsoft(address: &str) -> bool {
     let url = format!("http://{address}");
     let asking = tokio::task::spawn_blocking(move || {
         http::Console::parse(&url).and_then(|console| status::fetch(&console))

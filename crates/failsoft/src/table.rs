@@ -10,7 +10,10 @@ pub(crate) fn aligned<const N: usize>(rows: &[[String; N]]) -> Vec<String> {
     }
     rows.iter()
         .map(|row| {
-            let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
+            let cells = row.iter().zip(widths);
+            // A terminal does not do what a name says.
+            let cells = cells
+                .map(|(cell, width)| format!("{:width$}", cell.replace(char::is_control, " ")));
             cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
         })
         .collect()

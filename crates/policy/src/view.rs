@@ -154,7 +154,9 @@ impl View {
             return format!("Read-write: statements go to master {master}.");
         };
         let master = partition.master.and_then(|at| self.servers.get(at));
-        let seen_at = master.and_then(|master| master.seen_at);
+        // Of a master that answers, replicas are as old as they say.
+        let is_lost = |master: &&Server| master.failure.is_some() || !master.is_usable();
+        let seen_at = master.filter(is_lost).and_then(|master| master.seen_at);
         let readers: Vec<String> = partition
             .readers
             .iter()
@@ -180,6 +182,8 @@ impl View {
 fn reader_words(server: &Server, master_seen_at: Option<SystemTime>) -> String {
     let name = &server.name;
     let Some((of, seen_at)) = server.data_of.zip(master_seen_at) else { return name.to_string() };
+    // What it says of itself while it hears nothing is not known to be so.
+    let of = of.min(seen_at);
     let of_then = crate::utc::time_of_day(of);
     match seen_at.duration_since(of).unwrap_or_default().as_secs() {
         0 => format!("{name} (data of {of_then}, as new as the last look at the master)"),

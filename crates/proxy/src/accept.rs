@@ -113,12 +113,7 @@ pub(crate) async fn run_core(
                     // Whoever asked may have gone.
                     let _told = settled.send(());
                 }
-                Some(Order::EndSession(id, ended)) => {
-                    let worker = Rc::clone(&worker);
-                    tokio::task::spawn_local(async move {
-                        let _told = ended.send(end_session(&worker, id).await);
-                    });
-                }
+                Some(Order::EndSession(id, ended)) => end(&worker, id, ended),
                 Some(Order::Drain) | None => break,
             },
             changed = views.changed() => match changed {
@@ -136,7 +131,7 @@ pub(crate) async fn run_core(
     worker.pool.clear();
     sessions.close();
     let deadline = worker.setup().settings.drain_timeout;
-    let ended = drained(&worker, &sessions, &mut views);
+    let ended = drained(&worker, &sessions, &mut views, &mut orders);
     if tokio::time::timeout(deadline, ended).await.is_err() {
         worker.halt.cancel();
         // They only have to say so; one that cannot is cut off.
@@ -145,14 +140,37 @@ pub(crate) async fn run_core(
     worker.metrics.flush();
 }
 
-/// Waits until the sessions have ended, which go on to see what becomes of the servers.
-async fn drained(worker: &Worker, sessions: &TaskTracker, views: &mut watch::Receiver<Arc<View>>) {
+/// Ends a session, wherever it is served. A server that has to be asked may take its time.
+fn end(worker: &Rc<Worker>, id: u32, ended: oneshot::Sender<bool>) {
+    let worker = Rc::clone(worker);
+    tokio::task::spawn_local(async move {
+        // Whoever asked may have gone.
+        let _told = ended.send(end_session(&worker, id).await);
+    });
+}
+
+/// Waits until the sessions have ended, which go on to see what becomes of the servers, and which operators
+/// may end.
+async fn drained(
+    worker: &Rc<Worker>,
+    sessions: &TaskTracker,
+    views: &mut watch::Receiver<Arc<View>>,
+    orders: &mut mpsc::UnboundedReceiver<Order>,
+) {
     let ended = sessions.wait();
     tokio::pin!(ended);
     loop {
         tokio::select! {
             () = &mut ended => return,
             Ok(()) = views.changed() => worker.set_view(&views.borrow_and_update().clone()),
+            Some(order) = orders.recv() => match order {
+                Order::Settle(settled) => {
+                    worker.set_view(&views.borrow_and_update().clone());
+                    let _told = settled.send(());
+                }
+                Order::EndSession(id, told) => end(worker, id, told),
+                Order::Open(..) | Order::Close(..) | Order::Drain => {}
+            },
         }
     }
 }

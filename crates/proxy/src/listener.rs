@@ -208,10 +208,16 @@ impl Steering {
 
     /// Has a session end as a `KILL` would; whether there is one with this id.
     pub async fn end_session(&self, id: u32) -> bool {
-        let (ended, told) = oneshot::channel();
-        let order = Order::EndSession(id, ended);
-        let is_asked = self.0.cores.first().is_some_and(|core| core.send(order).is_ok());
-        is_asked && told.await.unwrap_or(false)
+        // Any core can; one that has ended cannot.
+        for core in &self.0.cores {
+            let (ended, told) = oneshot::channel();
+            if core.send(Order::EndSession(id, ended)).is_ok()
+                && let Ok(ended) = told.await
+            {
+                return ended;
+            }
+        }
+        false
     }
 
     /// The addresses that are listened on, with the ports that were chosen where 0 was asked for.

@@ -191,7 +191,7 @@ pub(crate) struct Entry {
     /// failsoft's id of it.
     pub(crate) session: u32,
     /// The name of its account.
-    pub(crate) account: String,
+    pub(crate) account: Arc<str>,
     /// The connection that it holds.
     pub(crate) connection: Option<Connection>,
     pub(crate) leash: Leash,
@@ -212,7 +212,7 @@ impl Entry {
         let schema = facts.schema.lock().unwrap_or_else(PoisonError::into_inner);
         SessionInfo {
             id: self.session,
-            user: self.account.clone(),
+            user: self.account.to_string(),
             host: facts.host.clone(),
             schema: String::from_utf8_lossy(&schema).into_owned(),
             server: self.connection.map(|connection| connection.server),
@@ -256,7 +256,7 @@ impl Registry {
 
     /// Takes note of a session, or of its new account.
     pub(crate) fn enter(&self, session: u32, account: &str, leash: &Leash, facts: &Arc<Facts>) {
-        let account = account.to_owned();
+        let account = Arc::from(account);
         let mut entries = self.entries();
         let connection = entries.get(&session).and_then(|entry| entry.connection);
         let (leash, facts) = (leash.clone(), Arc::clone(facts));
@@ -266,7 +266,9 @@ impl Registry {
 
     /// What every session does, in no order.
     pub(crate) fn infos(&self, now: Instant) -> Vec<SessionInfo> {
-        self.entries().values().map(|entry| entry.info(now)).collect()
+        // Sessions come and go meanwhile: the lock is held for no longer than it takes to see who is there.
+        let entries: Vec<Entry> = self.entries().values().cloned().collect();
+        entries.iter().map(|entry| entry.info(now)).collect()
     }
 
     /// Takes note that a session is over.
@@ -377,7 +379,7 @@ mod tests {
         registry.enter(1, "root", &leash(), &facts());
         assert_eq!(connection(), Some(new));
         let claim = registry.claim(1).unwrap();
-        assert_eq!(claim.0.account, "root");
+        assert_eq!(&*claim.0.account, "root");
         assert!(claim.0.leash.is_condemned());
         drop(claim);
         assert!(registry.claim(1).is_some_and(|claim| claim.0.leash.is_condemned()));

@@ -87,7 +87,9 @@ impl Text {
             }
             _ => {}
         }
-        self.out.push_str(&String::from_utf8_lossy(token.text));
+        // A name may have anything in it; a digest is one line.
+        let text = String::from_utf8_lossy(token.text);
+        self.out.extend(text.chars().map(|c| if c.is_control() { ' ' } else { c }));
     }
 
     /// A value, or nothing but the mark of more where one is listed already.
@@ -156,6 +158,7 @@ mod tests {
                 "INSERT IGNORE INTO t VALUES (?); COMMIT",
             ),
             ("SELECT 'unclosed", "SELECT ?"),
+            ("SELECT `a\nb\u{1b}[2J`", "SELECT `a b [2J`"),
             ("", ""),
             ("/* nothing */", ""),
             (")))", ")))"),

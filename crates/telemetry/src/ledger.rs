@@ -38,6 +38,7 @@ pub struct UnknownOutcome {
     /// The server that it was sent to, with its role.
     pub server: String,
     /// The server's id of the connection, as in its binary log.
+    #[schema(value_type = i64, minimum = 0)]
     pub connection: u32,
     /// How the connection broke.
     pub cause: String,

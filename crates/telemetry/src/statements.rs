@@ -2,14 +2,14 @@
 //!
 //! Making a digest costs as much as relaying the statement, so each core makes only so many a second
 //! and lets the others go by; the next that is looked at counts for them as well. Below that rate the
-//! numbers are exact, above it they are estimates, as those of a sampling profiler are. Slow statements
-//! are all looked at.
+//! numbers are exact, above it they are estimates from a sample. Slow statements are all looked at.
 //!
 //! A core counts in a table of its own ([`Local`]) that reaches the shared one ([`Statements`]) by a
 //! flush. Both are bounded: in a full one the digest that was seen least makes room.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -165,15 +165,34 @@ pub struct Slow {
     pub server: String,
 }
 
-/// Which statements of one core are looked at: so many a second, and what was saved up since.
-#[derive(Debug, Default)]
+/// Which statements of one core are looked at.
+///
+/// They are chosen by counting and not by the clock, since at any moment it is more likely that a slow one
+/// ends next. In each [`WINDOW`] one in so many is looked at that there would have been as many as allowed in
+/// the window before; how many are passed by in between is drawn at random, since sessions repeat themselves.
+#[derive(Debug)]
 pub(crate) struct Sampler {
-    /// Looks that may be taken now.
-    left: f64,
-    /// When that was so.
-    at: Option<Instant>,
-    /// Statements that went by since the last look.
+    /// When the window began.
+    since: Option<Instant>,
+    /// Statements in the window so far.
+    seen: u64,
+    /// One in so many is looked at.
+    one_in: u64,
+    /// How many are to be passed by before the next look.
+    skip: u64,
+    /// How many were, since the last.
     passed: u64,
+    random: fastrand::Rng,
+}
+
+/// How long statements are counted to tell how many there are.
+const WINDOW: Duration = Duration::from_millis(100);
+
+impl Default for Sampler {
+    fn default() -> Self {
+        let random = fastrand::Rng::new();
+        Self { since: None, seen: 0, one_in: 1, skip: 0, passed: 0, random }
+    }
 }
 
 impl Sampler {
@@ -182,17 +201,22 @@ impl Sampler {
         if per_second == 0 {
             return None;
         }
+        self.seen += 1;
         self.passed += 1;
-        if self.left < 1.0 {
-            let most = f64::from(per_second);
-            let since = self.at.map_or(1.0, |at| now.saturating_duration_since(at).as_secs_f64());
-            self.left = (self.left + since * most).min(most);
-            self.at = Some(now);
-            if self.left < 1.0 {
-                return None;
-            }
+        let window = self.since.map_or(WINDOW, |since| now.saturating_duration_since(since));
+        if window >= WINDOW {
+            let millis = u64::try_from(window.as_millis()).unwrap_or(u64::MAX);
+            let allowed = (millis.saturating_mul(per_second.into()) / 1000).max(1);
+            self.one_in = self.seen.div_ceil(allowed).max(1);
+            // What was drawn for more statements than there are now would take long to pass.
+            self.skip = self.skip.min(2 * (self.one_in - 1));
+            (self.since, self.seen) = (Some(now), 0);
         }
-        self.left -= 1.0;
+        if self.skip > 0 {
+            self.skip -= 1;
+            return None;
+        }
+        self.skip = self.random.u64(0..=2 * (self.one_in - 1));
         Some(std::mem::take(&mut self.passed))
     }
 }
@@ -243,16 +267,23 @@ impl Table {
 pub(crate) struct Local {
     pub(crate) sampler: Sampler,
     table: Table,
+    /// Since which reset the table counts.
+    resets: u64,
     shared: Statements,
 }
 
 impl Local {
     pub(crate) fn new(shared: Statements) -> Self {
-        Self { sampler: Sampler::default(), table: Table::new(MOST_LOCAL), shared }
+        Self { sampler: Sampler::default(), table: Table::new(MOST_LOCAL), resets: 0, shared }
     }
 
     /// Enters a statement that was looked at.
     pub(crate) fn enter(&mut self, seen: Seen<'_>) {
+        let resets = self.shared.0.resets.load(Ordering::Relaxed);
+        if resets != self.resets {
+            self.table.digests.clear();
+            self.resets = resets;
+        }
         let id = self.shared.0.hasher.hash_one((&seen.digest, seen.class.name()));
         self.table.add(id, seen, SystemTime::now());
     }
@@ -266,7 +297,9 @@ impl Local {
             return;
         }
         let mut kept = self.shared.kept();
-        for (_, digest) in self.table.digests.drain() {
+        // What was counted before a reset is not counted any more.
+        let is_old = self.shared.0.resets.load(Ordering::Relaxed) != self.resets;
+        for (_, digest) in self.table.digests.drain().filter(|_| !is_old) {
             kept.digests.merge(digest);
         }
     }
@@ -279,6 +312,8 @@ pub struct Statements(Arc<All>);
 #[derive(Debug)]
 struct All {
     hasher: RandomState,
+    /// How often it was begun anew.
+    resets: AtomicU64,
     kept: Mutex<Kept>,
 }
 
@@ -293,7 +328,7 @@ impl Default for Statements {
     fn default() -> Self {
         let (digests, slow) = (Table::new(MOST_DIGESTS), VecDeque::new());
         let kept = Mutex::new(Kept { digests, since: SystemTime::now(), slow });
-        Self(Arc::new(All { hasher: RandomState::new(), kept }))
+        Self(Arc::new(All { hasher: RandomState::new(), resets: AtomicU64::new(0), kept }))
     }
 }
 
@@ -318,6 +353,7 @@ impl Statements {
     /// Begins anew.
     pub fn reset(&self) {
         let mut kept = self.kept();
+        self.0.resets.fetch_add(1, Ordering::Relaxed);
         kept.digests.digests.clear();
         kept.slow.clear();
         kept.since = SystemTime::now();
@@ -358,8 +394,9 @@ mod tests {
         }
     }
 
-    /// Which of so many statements, `every` apart, are looked at, and what they stand for in all.
-    fn looked_at(sampler: &mut Sampler, start: Instant, every: Duration, many: u32) -> (u32, u64) {
+    /// How many of so many statements, `every` apart, are looked at, and what they stand for in all.
+    fn looked_at(start: Instant, every: Duration, many: u32) -> (u64, u64) {
+        let mut sampler = Sampler::default();
         let looks = (0..many).filter_map(|n| sampler.take(start + every * n, 100));
         looks.fold((0, 0), |(looks, stood), weight| (looks + 1, stood + weight))
     }
@@ -367,16 +404,42 @@ mod tests {
     #[test]
     #[expect(clippy::disallowed_methods, reason = "there is no other way to an instant")]
     fn few_statements_are_all_looked_at_and_of_many_so_many_a_second() {
-        let millis = Duration::from_millis;
         let start = Instant::now();
-        assert_eq!(looked_at(&mut Sampler::default(), start, millis(20), 1000), (1000, 1000));
-        // A burst, as large as a second's.
-        assert_eq!(looked_at(&mut Sampler::default(), start, Duration::ZERO, 100), (100, 100));
-        let every = Duration::from_micros(100);
-        let (looks, stood) = looked_at(&mut Sampler::default(), start, every, 50_000);
-        assert!((500..=620).contains(&looks), "{looks} in five seconds");
-        assert!((49_800..=50_000).contains(&stood), "{stood} stood for");
+        assert_eq!(looked_at(start, Duration::from_millis(20), 1000), (1000, 1000));
+        let (looks, stood) = looked_at(start, Duration::from_micros(100), 50_000);
+        // The first window is not known to be one of many.
+        assert!((1300..1900).contains(&looks), "{looks} in five seconds");
+        assert!((49_000..=50_000).contains(&stood), "{stood} stood for");
         assert_eq!(Sampler::default().take(start, 0), None);
+    }
+
+    /// One connection that repeats itself, with statements of these durations in microseconds: what is
+    /// estimated of the count of each, as a share of the truth.
+    fn shares(start: Instant, round: &[u64]) -> Vec<f64> {
+        let (mut sampler, mut now) = (Sampler::default(), start);
+        let mut counts = vec![0; round.len()];
+        let mut rounds = 0_u32;
+        while now - start < Duration::from_secs(120) {
+            for (count, took) in counts.iter_mut().zip(round) {
+                now += Duration::from_micros(*took);
+                *count += sampler.take(now, 200).unwrap_or(0);
+            }
+            rounds += 1;
+        }
+        let share = |count: u64| f64::from(u32::try_from(count).unwrap()) / f64::from(rounds);
+        counts.into_iter().map(share).collect()
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "there is no other way to an instant")]
+    fn slow_and_quick_statements_are_counted_alike() {
+        let rounds: [&[u64]; 3] =
+            [&[50, 50, 50, 50, 50, 50, 50, 50, 50, 50, 5000], &[60, 200, 300, 2000], &[20, 20]];
+        for round in rounds {
+            for (share, took) in shares(Instant::now(), round).iter().zip(round) {
+                assert!((0.8..1.25).contains(share), "{took} µs of {round:?}: {share}");
+            }
+        }
     }
 
     #[test]
@@ -397,8 +460,13 @@ mod tests {
         assert_eq!((write.count, write.failed, write.refused, write.by_master), (5, 3, 1, 5));
         assert_eq!((write.total, write.slowest), (Duration::from_millis(50), read.slowest));
         assert_eq!(write.users, ["app", "job"]);
+        one.enter(seen("INSERT", 1, Ending::Done));
         all.reset();
-        assert!(all.digests().0.is_empty());
+        one.flush();
+        assert!(all.digests().0.is_empty(), "what was counted before is gone");
+        one.enter(seen("INSERT", 1, Ending::Done));
+        one.flush();
+        assert_eq!(all.digests().0.len(), 1);
     }
 
     #[test]

@@ -45,6 +45,24 @@ pub(super) enum Shown {
 }
 
 impl Command {
+    /// What it is called in the audit log.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::Show(_) => "SHOW",
+            Self::Explain(_) => "EXPLAIN ROUTE",
+            Self::ReadOnly { .. } => "SET READ_ONLY",
+            Self::Enable { enabled: true, .. } => "ENABLE SERVER",
+            Self::Enable { enabled: false, .. } => "DISABLE SERVER",
+            Self::Pause { .. } => "PAUSE",
+            Self::Resume { .. } => "RESUME",
+            Self::Reload => "RELOAD",
+            Self::Kill(_) => "KILL",
+            Self::ResetStatements => "RESET STATEMENTS",
+            Self::Drain => "DRAIN",
+            Self::Help => "HELP",
+        }
+    }
+
     /// Whether it changes something, and needs the token.
     pub(super) fn is_order(&self) -> bool {
         !matches!(self, Self::Show(_) | Self::Explain(_) | Self::Help)

@@ -80,6 +80,11 @@ pub(super) fn answer(text: &str, connection: Connection<'_>) -> Option<Answer> {
     let text = text.trim().trim_end_matches(';').trim();
     let (first, rest) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
     match first.to_ascii_uppercase().as_str() {
+        "SET" if means_read_only(rest) => {
+            let text = "read-only mode is switched by SET READ_ONLY = ON and SET READ_ONLY = OFF, \
+                        each with FOR PARTITION and a name, or without";
+            Some(Answer::error(1064, text))
+        }
         "SET" | "USE" | "BEGIN" | "COMMIT" | "ROLLBACK" | "START" => Some(Answer::Done),
         "SELECT" => select(rest, connection),
         "SHOW" => show(rest, connection),
@@ -87,7 +92,25 @@ pub(super) fn answer(text: &str, connection: Connection<'_>) -> Option<Answer> {
     }
 }
 
-/// Drivers put their name in front of what they ask.
+/// Whether somebody seems to want read-only mode on or off, in words that are not ours: to say OK would be a
+/// lie. Drivers say that their own transactions only read.
+fn means_read_only(rest: &str) -> bool {
+    let rest = rest.to_ascii_lowercase();
+    let others = rest.replace("transaction_read_only", "").replace("tx_read_only", "");
+    others.contains("read_only") || others.contains("readonly")
+}
+
+/// A statement without the comments in front of it: drivers put their names there.
+pub(super) fn without_leading_comments(mut text: &str) -> &str {
+    loop {
+        text = text.trim_start();
+        match text.strip_prefix("/*").and_then(|comment| comment.split_once("*/")) {
+            Some((_, rest)) => text = rest,
+            None => return text,
+        }
+    }
+}
+
 fn strip_comments(text: &str) -> String {
     let mut out = String::new();
     let mut rest = text;
@@ -273,6 +296,12 @@ mod tests {
             ("show warnings", "Level|Code|Message\n"),
             ("SET NAMES utf8mb4", "OK"),
             ("SET autocommit=1", "OK"),
+            ("SET SESSION TRANSACTION READ ONLY", "OK"),
+            ("set session transaction_read_only=1", "OK"),
+            ("SET READ_ONLY ON", "1064"),
+            ("SET GLOBAL read_only = 1", "1064"),
+            ("SET @@global.super_read_only = 1", "1064"),
+            ("SET READONLY = ON", "1064"),
             ("USE failsoft", "OK"),
             ("SELECT * FROM t", "?"),
             ("SELECT a, b", "?"),

@@ -6,9 +6,11 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wire::auth::{FAST_AUTH_OK, NONCE_LEN, Nonce, Plugin, switch_request};
 use wire::capabilities::Capabilities;
 use wire::error::ClientError;
@@ -18,20 +20,29 @@ use wire::login::Login;
 use wire::status::{AUTOCOMMIT, put_ok};
 
 use super::one_frame::MAX_FRAME;
-use crate::actions::{NO_TOKEN, printable};
+use crate::actions::{NO_TOKEN, Token, printable};
 use crate::web::Console;
 
 /// A client that was let in.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Operator {
     /// Who it is, in words.
     pub(super) by: String,
-    /// It showed that it knows the token.
-    pub(super) may_order: bool,
+    /// The token that it showed to know, if it did.
+    token: Option<Token>,
+    /// The seat of one who may only look.
+    _seat: Option<OwnedSemaphorePermit>,
     /// What was agreed on.
     pub(super) capabilities: Capabilities,
     /// The name that it gave.
     pub(super) user: String,
+}
+
+impl Operator {
+    /// Whether it knows the token, which may be another by now.
+    pub(super) fn may_order(&self, console: &Console) -> bool {
+        self.token.is_some() && *console.token.borrow() == self.token
+    }
 }
 
 /// What is offered: all that `opensrv-mysql` does, and no more.
@@ -52,8 +63,8 @@ pub(super) fn offered() -> Capabilities {
 pub(super) async fn login(
     stream: &mut TcpStream,
     console: &Console,
-    peer: SocketAddr,
-    id: u32,
+    (peer, id): (SocketAddr, u32),
+    seats: &Arc<Semaphore>,
 ) -> io::Result<Option<Operator>> {
     let mut nonce = fresh_nonce()?;
     let greeting = Greeting {
@@ -77,31 +88,34 @@ pub(super) async fn login(
     if !capabilities.contains(Capabilities::PROTOCOL_41) {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "a client from before MySQL 4.1"));
     }
-    let mut plugin = Plugin::by_name(&login.plugin).unwrap_or(Plugin::NativePassword);
+    // A client that names none is one from before there were several.
+    let native = login.plugin.is_empty().then_some(Plugin::NativePassword);
+    let named = Plugin::by_name(&login.plugin).or(native);
+    let known = named.filter(|it| matches!(it, Plugin::NativePassword | Plugin::CachingSha2));
+    let plugin = known.unwrap_or(Plugin::NativePassword);
     let mut answer = login.answer;
-    let is_known = matches!(plugin, Plugin::NativePassword | Plugin::CachingSha2);
-    if !is_known || (answer.is_empty() && plugin != Plugin::NativePassword) {
-        if !is_known {
-            plugin = Plugin::NativePassword;
-        }
+    if known.is_none() || (answer.is_empty() && plugin != Plugin::NativePassword) {
         nonce = fresh_nonce()?;
         send(stream, &mut sequence, &switch_request(plugin, &nonce.0)).await?;
         (sequence, answer) = read_packet(stream).await?;
     }
     let user = printable(&login.user);
-    let known = console.token.borrow().clone();
     let is_empty = matches!(*answer, [] | [0]);
-    let may_order = !is_empty
-        && known
-            .as_ref()
-            .is_some_and(|token| plugin.verify(token.expose().as_bytes(), &nonce.0, &answer));
-    if !is_empty && !may_order {
-        let why = if known.is_some() { "the password is not the token" } else { NO_TOKEN };
-        console.note_refused("a login to admin.mysql", &format!("{user} at {peer}"), why);
+    let configured = console.token.borrow().clone();
+    let why = if configured.is_some() { "the password is not the token" } else { NO_TOKEN };
+    let fits = |token: &Token| plugin.verify(token.expose().as_bytes(), &nonce.0, &answer);
+    let token = configured.filter(|token| !is_empty && fits(token));
+    if !is_empty && token.is_none() {
+        console.note_refused("a login to admin.mysql", &format!("'{user}' at {peer}"), why);
         let text = format!(
             "Access denied for user '{user}': {why}; without a password one may look and give no orders"
         );
         refuse(stream, sequence, &ClientError::new(1045, b"28000", text)).await?;
+        return Ok(None);
+    }
+    let seat = Arc::clone(seats).try_acquire_owned().ok();
+    if token.is_none() && seat.is_none() {
+        refuse(stream, sequence, &full()).await?;
         return Ok(None);
     }
     if plugin == Plugin::CachingSha2 && !is_empty {
@@ -110,8 +124,15 @@ pub(super) async fn login(
     let mut bytes = Vec::new();
     put_ok(&mut bytes, sequence.wrapping_add(1), AUTOCOMMIT);
     stream.write_all(&bytes).await?;
-    let by = format!("{user} at {peer} by admin.mysql");
-    Ok(Some(Operator { by, may_order, capabilities, user }))
+    let by = format!("'{user}' at {peer} by admin.mysql");
+    // Who may give orders takes no seat away from those who only look.
+    let seat = seat.filter(|_| token.is_none());
+    Ok(Some(Operator { by, token, _seat: seat, capabilities, user }))
+}
+
+/// What a client is told that finds no seat.
+pub(super) fn full() -> ClientError {
+    ClientError::new(1040, b"08004", "Too many connections to failsoft's admin console")
 }
 
 /// What the server is called: clients look for a number in front.

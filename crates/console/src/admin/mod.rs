@@ -35,6 +35,13 @@ use shim::Shim;
 /// Clients at a time.
 const MOST_CLIENTS: usize = 64;
 
+/// Those of them that may only look: some seats are left for who has the token.
+const MOST_VIEWERS: usize = 48;
+
+/// How long one may stay, as the variable `wait_timeout` says; a peer that is gone without a word does not
+/// keep its seat for ever.
+const STAY: Duration = Duration::from_secs(28_800);
+
 /// How long a login may take.
 const LOGIN_LIMIT: Duration = Duration::from_secs(10);
 
@@ -45,6 +52,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub async fn serve(listener: TcpListener, console: Console, stop: CancellationToken) {
     let console = Arc::new(console);
     let room = Arc::new(Semaphore::new(MOST_CLIENTS));
+    let seats = Arc::new(Semaphore::new(MOST_VIEWERS));
     let ids = AtomicU32::new(1);
     loop {
         let accepted = tokio::select! {
@@ -60,15 +68,23 @@ pub async fn serve(listener: TcpListener, console: Console, stop: CancellationTo
             }
         };
         let Ok(permit) = Arc::clone(&room).try_acquire_owned() else {
-            // One that is not served ends.
-            drop(stream);
+            let mut bytes = Vec::new();
+            login::full().encode_before_login(&mut bytes);
+            // As much as fits at once; nobody is waited for.
+            let _told = stream.try_write(&bytes);
             continue;
         };
-        let (console, id) = (Arc::clone(&console), ids.fetch_add(1, Ordering::Relaxed));
+        let (console, seats) = (Arc::clone(&console), Arc::clone(&seats));
+        let id = ids.fetch_add(1, Ordering::Relaxed);
         let served = stop.clone().run_until_cancelled_owned(async move {
             let _permit = permit;
-            if let Err(error) = converse(stream, peer, console, id).await {
-                tracing::debug!("a client of admin.mysql at {peer} left: {error}");
+            let conversing = converse(stream, (peer, id), console, seats);
+            match tokio::time::timeout(STAY, conversing).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => {
+                    tracing::debug!("a client of admin.mysql at {peer} left: {error}");
+                }
+                Err(_) => tracing::debug!("a client of admin.mysql at {peer} stayed too long"),
             }
         });
         tokio::spawn(served);
@@ -78,12 +94,12 @@ pub async fn serve(listener: TcpListener, console: Console, stop: CancellationTo
 /// Serves one client from its login to its end.
 async fn converse(
     mut stream: TcpStream,
-    peer: SocketAddr,
+    (peer, id): (SocketAddr, u32),
     console: Arc<Console>,
-    id: u32,
+    seats: Arc<Semaphore>,
 ) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    let login = login::login(&mut stream, &console, peer, id);
+    let login = login::login(&mut stream, &console, (peer, id), &seats);
     let Some(operator) = tokio::time::timeout(LOGIN_LIMIT, login).await?? else { return Ok(()) };
     let (read, write) = stream.into_split();
     let (read, write) = handed::hand_over(operator.capabilities, read, write);

@@ -17,6 +17,10 @@ pub(super) const MAX_FRAME: usize = 1 << 20;
 
 const HEADER_LEN: usize = 4;
 
+/// The commands that are served: to all others the library says OK, and does nothing. Quit, a schema, a query,
+/// the fields of a table, a ping, and a statement prepared and closed.
+const SERVED: [u8; 7] = [0x01, 0x02, 0x03, 0x04, 0x0e, 0x16, 0x19];
+
 /// A reader none of whose reads crosses the end of a frame.
 #[derive(Debug)]
 pub(super) struct OneFrame<R> {
@@ -25,12 +29,21 @@ pub(super) struct OneFrame<R> {
     header_have: usize,
     header_sent: usize,
     payload_left: usize,
+    /// The next byte is a command.
+    is_command: bool,
 }
 
 impl<R> OneFrame<R> {
     /// Reads from `inner`.
     pub(super) fn new(inner: R) -> Self {
-        Self { inner, header: [0; HEADER_LEN], header_have: 0, header_sent: 0, payload_left: 0 }
+        Self {
+            inner,
+            header: [0; HEADER_LEN],
+            header_have: 0,
+            header_sent: 0,
+            payload_left: 0,
+            is_command: false,
+        }
     }
 
     fn check_header(&mut self) -> io::Result<()> {
@@ -39,6 +52,7 @@ impl<R> OneFrame<R> {
         if self.payload_left > MAX_FRAME {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "frame too long"));
         }
+        self.is_command = sequence == 0;
         if sequence == u8::MAX {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "sequence id out of order"));
         }
@@ -82,6 +96,13 @@ impl<R: AsyncRead + Unpin> AsyncRead for OneFrame<R> {
         let limit = this.payload_left.min(out.remaining()).min(chunk.len());
         let mut part = ReadBuf::new(chunk.get_mut(..limit).unwrap_or_default());
         ready!(Pin::new(&mut this.inner).poll_read(cx, &mut part))?;
+        if let Some(command) = part.filled().first().filter(|_| this.is_command) {
+            this.is_command = false;
+            if !SERVED.contains(command) {
+                let text = format!("command {command:#04x}, which is not served");
+                return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, text)));
+            }
+        }
         this.payload_left -= part.filled().len();
         out.put_slice(part.filled());
         Poll::Ready(Ok(()))

@@ -12,7 +12,7 @@ use tokio::io::AsyncWrite;
 
 use super::answer::{Answer, Table, answer};
 use super::command::parse;
-use super::habits::{self, Connection};
+use super::habits::{self, Connection, without_leading_comments};
 use super::login::{Operator, version};
 use crate::actions::NO_TOKEN;
 use crate::web::Console;
@@ -26,9 +26,10 @@ pub(super) struct Shim {
 
 impl Shim {
     async fn answer(&self, text: &str) -> Answer {
+        let text = without_leading_comments(text);
         if let Some(command) = parse(text) {
-            if command.is_order() && !self.operator.may_order {
-                return self.refuse(text);
+            if command.is_order() && !self.operator.may_order(&self.console) {
+                return self.refuse(command.name());
             }
             return answer(&self.console, command, &self.operator.by).await;
         }
@@ -46,13 +47,12 @@ impl Shim {
         })
     }
 
-    fn refuse(&self, text: &str) -> Answer {
+    fn refuse(&self, what: &str) -> Answer {
         let why = match *self.console.token.borrow() {
             None => NO_TOKEN,
             Some(_) => "log in with the token (admin.token) as the password",
         };
-        let what = text.split_whitespace().take(2).collect::<Vec<_>>().join(" ");
-        self.console.note_refused(&what, &self.operator.by, why);
+        self.console.note_refused(what, &self.operator.by, why);
         Answer::error(1227, format!("an order needs more than to be logged in: {why}"))
     }
 }

@@ -12,6 +12,7 @@ use utoipa::ToSchema;
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize, ToSchema)]
 pub struct SessionRow {
     /// failsoft's id of it, as in the greeting; `KILL` takes it.
+    #[schema(value_type = i64, minimum = 0)]
     pub id: u32,
     /// The account.
     pub user: String,
@@ -30,6 +31,7 @@ pub struct SessionRow {
     /// The server whose connection it holds; none while it needs none.
     pub server: Option<String>,
     /// That server's id of the connection, as in its process list.
+    #[schema(value_type = Option<i64>, minimum = 0)]
     pub connection: Option<u32>,
     /// What keeps it from leaving its server, as the metrics name it.
     pub pins: Vec<String>,

@@ -159,7 +159,7 @@ impl Stage<'_> {
         let deadline = Instant::now() + STEP_LIMIT;
         let console = self.proxy.console()?;
         loop {
-            let (_, seen) = status::fetch(&console)?;
+            let seen = status::fetch(&console)?;
             if wanted(&seen) {
                 return Ok(seen);
             }

@@ -114,11 +114,12 @@ impl Session {
             prepared: None,
             retried: false,
         };
-        let id = self.carried.next_prepared();
+        let (id, dialect) = (self.carried.next_prepared(), self.dialect());
         self.carried.latest = None;
         let served = self.serve(request).await;
         if let Some(prepared) = self.carried.prepared.get_mut(&id) {
             prepared.statement = statement;
+            prepared.dialect = dialect;
             prepared.place = request.place;
             prepared.generation = request.generation;
         }

@@ -92,7 +92,7 @@ impl Session {
         let told = match entry.connection {
             Some(held) => self.kill_on(held.server, held.id.into(), what).await,
             // Whether the account may kill others only a server could say.
-            None if entry.account == self.client.account.name => Ok(()),
+            None if *entry.account == *self.client.account.name => Ok(()),
             None => Err(refusal::not_owner(id)),
         };
         match what {

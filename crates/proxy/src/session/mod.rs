@@ -213,13 +213,13 @@ impl Session {
         while let Some(len) = self.next_command().await {
             self.command_len = len;
             (self.is_fresh, self.active) = (false, now());
-            let came = self.active;
+            let (came, dialect) = (self.active, self.dialect());
             self.show(true);
             let flow = self.command().await;
             is_quiet = flow == Flow::On || self.payload() == [command::QUIT];
             self.active = now();
             self.show(false);
-            self.look_at_statement(came);
+            self.look_at_statement(came, dialect);
             let was_large = self.command_len.max(self.input.capacity()) > KEEP;
             self.input.advance(self.command_len.min(self.input.len()));
             self.command_len = 0;
@@ -273,7 +273,10 @@ impl Session {
             }
             match std::future::poll_fn(|cx| self.poll_event(cx)).await {
                 Event::Input => {}
-                Event::Lost(loss) => self.lose(&loss),
+                Event::Lost(loss) => {
+                    self.lose(&loss);
+                    self.show(false);
+                }
                 Event::Park => self.park_now(),
                 Event::Drain if self.may_be_in_transaction() || !self.input.is_empty() => {}
                 Event::Left | Event::Drain | Event::Halt | Event::Silent => return None,

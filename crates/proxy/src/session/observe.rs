@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use sql::Kind;
+use sql::{Dialect, Kind};
 use telemetry::Target;
 use telemetry::statements::{Ending, Seen, Slow};
 use wire::command;
@@ -21,11 +21,14 @@ pub(super) struct Told {
     prepared: Option<u32>,
 }
 
+/// The commands that are statements.
+const ASKS: [u8; 3] = [command::QUERY, command::STMT_EXECUTE, command::STMT_BULK_EXECUTE];
+
 impl Session {
     /// Takes note of what a server made of a statement.
     pub(super) fn tell_answered(&mut self, request: &Request, target: Target, end: &ReplyEnd) {
         // A preparation is not what was asked: its executions are.
-        if request.code == command::STMT_PREPARE {
+        if !ASKS.contains(&request.code) {
             return;
         }
         let ending = if end.error.is_some() { Ending::Failed } else { Ending::Done };
@@ -35,6 +38,9 @@ impl Session {
 
     /// Takes note that failsoft refused a statement.
     pub(super) fn tell_refused(&mut self, request: &Request) {
+        if !ASKS.contains(&request.code) && request.code != command::STMT_PREPARE {
+            return;
+        }
         let (target, ending, prepared) = (Target::Own, Ending::Refused, request.prepared);
         self.told = Some(Told { class: request.route_as, target, ending, prepared });
     }
@@ -50,58 +56,63 @@ impl Session {
     }
 
     /// Looks at a statement that is over, if it is its turn or it was slow. What it was is at the front of
-    /// the input still.
-    pub(super) fn look_at_statement(&mut self, came: Instant) {
+    /// the input still; how it was to be read when it came is in `dialect`, which it may have changed.
+    pub(super) fn look_at_statement(&mut self, came: Instant, dialect: Dialect) {
         let Some(told) = self.told.take() else { return };
         let (slow, per_second) = self.worker.looks();
         let took = self.active - came;
         let weight = self.worker.metrics.is_looked_at(self.active, per_second);
         if slow.is_some_and(|slow| took >= slow) {
-            self.enter_slow(told, came, took);
+            self.enter_slow(told, came, dialect);
         }
         if let Some(weight) = weight {
-            self.enter_digest(told, took, weight);
+            self.enter_digest(told, dialect, (took, weight));
         }
     }
 
     #[cold]
-    fn enter_digest(&self, told: Told, took: Duration, weight: u64) {
+    fn enter_digest(&self, told: Told, dialect: Dialect, (took, weight): (Duration, u64)) {
         let Told { class, target, ending, prepared } = told;
-        let digest = self.digest(prepared).unwrap_or_else(|| class.name().to_owned());
+        let digest = self.digest(prepared, dialect).unwrap_or_else(|| class.name().to_owned());
         let user = &self.client.account.name;
         let seen = Seen { digest, class, target, ending, user, took, weight };
         self.worker.metrics.digest(seen);
     }
 
     #[cold]
-    fn enter_slow(&self, told: Told, came: Instant, took: Duration) {
-        let digest = self.digest(told.prepared).unwrap_or_else(|| told.class.name().to_owned());
+    fn enter_slow(&self, told: Told, came: Instant, dialect: Dialect) {
+        let took = self.active - came;
+        let digest = self.digest(told.prepared, dialect);
+        let backend = self.backend.as_ref().filter(|_| told.target != Target::Own);
         let answered = self.answered.filter(|answered| *answered >= came);
         self.worker.metrics.slow(Slow {
             at: SystemTime::now(),
-            digest,
+            digest: digest.unwrap_or_else(|| told.class.name().to_owned()),
             took,
             first_byte: answered.map_or(took, |answered| answered - came),
             user: self.client.account.name.clone(),
             client: self.client.host.clone(),
             schema: String::from_utf8_lossy(&self.carried.schema).into_owned(),
-            server: self.backend.as_ref().map(|backend| backend.name.clone()).unwrap_or_default(),
+            server: backend.map(|backend| backend.name.clone()).unwrap_or_default(),
         });
     }
 
     /// The statement of the present command without its values; none where it is no longer there, as
     /// when a file was sent in its place.
-    pub(super) fn digest(&self, prepared: Option<u32>) -> Option<String> {
+    pub(super) fn digest(&self, prepared: Option<u32>, dialect: Dialect) -> Option<String> {
         let prepared = prepared.and_then(|id| self.carried.prepared.get(&id));
         let text = match prepared {
-            Some(prepared) => prepared.sql.as_slice(),
-            // What a digest shows is at a statement's beginning.
+            // It is read as it was when it was prepared.
+            Some(prepared) => {
+                return Some(sql::digest(&prepared.sql, prepared.dialect, DIGEST_MAX));
+            }
+            // What a digest shows is at a statement's beginning. Only queries have attributes.
             None => self
-                .text_at(true, self.payload())
+                .text_at(self.payload().first() == Some(&command::QUERY), self.payload())
                 .ok()
                 .and_then(|at| self.payload().get(at..))
                 .unwrap_or_default(),
         };
-        (!text.is_empty()).then(|| sql::digest(text, self.dialect(), DIGEST_MAX))
+        (!text.is_empty()).then(|| sql::digest(text, dialect, DIGEST_MAX))
     }
 }

@@ -39,7 +39,7 @@ impl Session {
             _ => request.statement.class.because,
         };
         let error = refusal::outcome_unknown(what, was.name, &reference);
-        let digest = self.digest(request.prepared);
+        let digest = self.digest(request.prepared, self.dialect());
         let view = self.worker.view();
         let seen = view.server(was.server).and_then(|server| server.seen.as_deref());
         self.worker.metrics.unknown(UnknownOutcome {

@@ -63,6 +63,8 @@ pub(crate) struct Prepared {
     pub(crate) schema: Vec<u8>,
     /// What it does.
     pub(crate) statement: Statement,
+    /// How its text was to be read when it was prepared.
+    pub(crate) dialect: Dialect,
     /// The partition that it belongs to, in the configuration of this number.
     pub(crate) place: Place,
     pub(crate) generation: u64,
@@ -225,6 +227,7 @@ impl Carried {
         self.last_prepared = self.last_prepared.wrapping_add(1).max(1);
         self.events += 1;
         let prepared = Prepared {
+            dialect: Dialect::default(),
             sql,
             at: self.events,
             schema: self.schema.clone(),
