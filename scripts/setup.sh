@@ -8,8 +8,8 @@
 #   scripts/setup.sh bench   the same, strace, and MySQL Router, unpacked as MySQL is
 #   scripts/setup.sh guard   cargo, MariaDB and valgrind
 #   scripts/setup.sh drivers the same as for test; PHP, Perl, Ruby and Python with their drivers, programs that
-#                            dump, a browser for the console, valgrind, promtool, and cargo-deny, built
-#                            from source: all that make test needs
+#                            dump, a browser for the console, valgrind, promtool, dpkg-dev, and cargo-deny,
+#                            built from source: all that make test needs
 #   scripts/setup.sh all-drivers
 #                            the same, Go and Java with their drivers (0.8 GB), and sqlx of Rust
 #
@@ -499,6 +499,7 @@ setup_drivers() {
     has cargo-deny || install_deny
     has_promtool || install_promtool
     has_browser || install_browser
+    has dpkg-shlibdeps || install_packages 'a Debian package is built' dpkg-dev
     install_drivers
 }
 

@@ -3,7 +3,9 @@
 #
 #   deploy/debian/build.sh           with a release build of this checkout
 #   FAILSOFT_BINARY=FILE deploy/debian/build.sh
-#                                    with an executable that is built already
+#                                    with an executable that is built already, elsewhere
+#   FAILSOFT_BUILT=1 deploy/debian/build.sh
+#                                    with the release build of this checkout that is there already
 #
 # Needs cargo, a C compiler and dpkg-dev; installs cargo-deb with cargo where it is missing. The package
 # runs on Debian of this machine's release and later: it needs the libc that it was linked with.
@@ -35,7 +37,7 @@ if [ -n "${FAILSOFT_BINARY:-}" ]; then
     export CARGO_TARGET_DIR=$PWD/$target
     mkdir -p "$target/release"
     cp "$FAILSOFT_BINARY" "$target/release/failsoft"
-else
+elif [ -z "${FAILSOFT_BUILT:-}" ]; then
     "$CARGO" build --locked --release -p failsoft >&2
 fi
 
