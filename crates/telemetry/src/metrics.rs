@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -64,6 +65,15 @@ pub(crate) struct Shared {
     pub(crate) waiting: IntGauge,
     pub(crate) wait_seconds: Histogram,
     pub(crate) connections: IntGaugeVec,
+    /// What all series of statements, and of refusals, come to.
+    pub(crate) sums: Arc<Sums>,
+}
+
+/// Sums that are asked for more often than it is cheap to add up their series.
+#[derive(Debug, Default)]
+pub(crate) struct Sums {
+    pub(crate) statements: AtomicU64,
+    pub(crate) refused: AtomicU64,
 }
 
 /// Sums for people, read at one moment.
@@ -272,8 +282,8 @@ impl Metrics {
             connections: known.servers.iter().map(open).collect(),
             idle: known.servers.iter().map(idle).collect(),
             waiting: gauge_value(&shared.waiting),
-            statements: sum(&shared.statements),
-            refused: sum(&shared.refused),
+            statements: shared.sums.statements.load(Ordering::Relaxed),
+            refused: shared.sums.refused.load(Ordering::Relaxed),
             retried: shared.retried.get(),
             unknown: shared.unknown.get(),
             aborted: shared.aborted.get(),
@@ -289,22 +299,6 @@ pub(crate) fn connection_labels(server: &ServerName) -> [[&str; 2]; 2] {
 
 fn gauge_value(gauge: &IntGauge) -> u64 {
     u64::try_from(gauge.get()).unwrap_or(0)
-}
-
-/// The sum over all labels. Values are whole numbers that the library hands out as `f64`.
-fn sum(counters: &IntCounterVec) -> u64 {
-    let families = counters.collect();
-    let all = families.iter().flat_map(|family| family.get_metric());
-    all.map(|metric| whole(metric.get_counter().get_value())).sum()
-}
-
-#[allow(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "a counter's value: whole and not negative; `as` saturates"
-)]
-fn whole(value: f64) -> u64 {
-    value as u64
 }
 
 impl Shared {
@@ -324,6 +318,7 @@ impl Shared {
             waiting: maker.gauge("failsoft_statements_waiting")?,
             wait_seconds: maker.histogram("failsoft_connection_wait_seconds", STATEMENT_BUCKETS)?,
             connections: maker.gauges("failsoft_server_connections")?,
+            sums: Arc::default(),
         })
     }
 }

@@ -1,7 +1,7 @@
 //! What one core counts with.
 
 use std::cell::RefCell;
-use std::sync::Arc;
+use std::sync::{Arc, atomic};
 use std::time::{Duration, Instant};
 
 use policy::mode::Reason;
@@ -137,7 +137,7 @@ impl WorkerMetrics {
         if statements.iter().map(|(name, _)| name).eq(names()) {
             return;
         }
-        statements.iter().flat_map(|(_, counters)| counters).for_each(LocalCounter::flush);
+        add_up(statements.iter().flat_map(|(_, counters)| counters), &self.shared.sums.statements);
         let counters = |partition: &Arc<str>| {
             let counter = |(class, target)| {
                 let labels = &[&**partition, class, target];
@@ -269,15 +269,24 @@ impl WorkerMetrics {
 
     /// Adds what was counted since the last call to the registry.
     pub fn flush(&self) {
+        let sums = &self.shared.sums;
         let statements = self.statements.borrow();
-        statements.iter().flat_map(|(_, counters)| counters).for_each(LocalCounter::flush);
+        add_up(statements.iter().flat_map(|(_, counters)| counters), &sums.statements);
+        add_up(self.refused.iter().map(|(_, counter)| counter), &sums.refused);
         self.seconds.iter().for_each(LocalHistogram::flush);
-        let lists = self.refused.iter().chain(&self.logins);
-        lists.for_each(|(_, counter)| counter.flush());
+        self.logins.iter().for_each(|(_, counter)| counter.flush());
         let single =
             [&self.retried, &self.unknown, &self.aborted, &self.from_client, &self.to_client];
         single.into_iter().for_each(LocalCounter::flush);
         self.digests.borrow_mut().flush();
+    }
+}
+
+/// Adds what these counted to the registry, and to the sum of all of them.
+fn add_up<'a>(counters: impl Iterator<Item = &'a LocalCounter>, sum: &atomic::AtomicU64) {
+    for counter in counters {
+        sum.fetch_add(counter.get(), atomic::Ordering::Relaxed);
+        counter.flush();
     }
 }
 
