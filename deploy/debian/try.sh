@@ -320,7 +320,7 @@ under_systemd() {
     check 'systemd: it is confined, and of its own user' it_is_confined
     check 'systemd: it may have 65536 files open' is "$(most_files)" files_that_may_be_open
     check 'systemd: the ledger is its own' is '600 failsoft:failsoft' mode_of /var/lib/failsoft/ledger.jsonl
-    check 'systemd: the Unix socket is for everybody' is '666 failsoft:failsoft' mode_of /run/failsoft/failsoft.sock
+    check 'systemd: the Unix socket is for everybody' is '777 failsoft:failsoft' mode_of /run/failsoft/failsoft.sock
     check 'systemd: a reload of a bad file fails, and it goes on' bad_reload_is_told
     check 'systemd: a reload of a good file' good_reload_is_done
     check 'systemd: it is started again when it is killed' it_comes_back
