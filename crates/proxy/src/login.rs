@@ -5,7 +5,6 @@
 //! version and the capabilities of the servers, as far as all of them have them.
 
 use std::io;
-use std::sync::Arc;
 
 use policy::view::View;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -43,15 +42,18 @@ pub(crate) struct Client {
     pub(crate) attributes: Vec<u8>,
     /// The greeting's, for `COM_CHANGE_USER`.
     pub(crate) nonce: Nonce,
-    /// The host it comes from.
-    pub(crate) host: String,
     /// The ends of its connection, but for one over a Unix socket.
     pub(crate) ends: Option<Ends>,
     pub(crate) admission: Admission,
-    /// By which others end the session.
+    /// By which others end the session, and see what it does.
     pub(crate) leash: Leash,
-    /// By which others see what it does.
-    pub(crate) facts: Arc<Facts>,
+}
+
+impl Client {
+    /// The host it comes from.
+    pub(crate) fn host(&self) -> &str {
+        self.leash.facts().host()
+    }
 }
 
 /// Why a client was not let in.
@@ -84,10 +86,9 @@ pub(crate) async fn login(
         Ok((login, account, nonce, sequence, compression)) => {
             let mut admission = admission;
             let limit = worker.limits().connections_per_user;
-            let leash = Leash::new(worker.halt.child_token());
-            let host = proxied::host(ends);
-            let facts = Arc::new(Facts::new(&host, &login.schema, now()));
-            if !admission.belongs_to(&account.name, limit, (&leash, &facts)) {
+            let facts = Facts::new(proxied::host(ends), &login.schema, now());
+            let leash = Leash::new(worker.halt.child_token(), facts);
+            if !admission.belongs_to(&account.name, limit, &leash) {
                 let what = format!("limits.connections_per_user is {limit}");
                 tell(&mut stream, sequence, &refusal::too_many_connections(&what)).await;
                 return Err("too_many");
@@ -108,11 +109,9 @@ pub(crate) async fn login(
                 schema: login.schema,
                 attributes: login.attributes,
                 nonce,
-                host,
                 ends,
                 admission,
                 leash,
-                facts,
             })
         }
         Err(LoginError::Io) => Err("error"),

@@ -21,7 +21,7 @@ pub(crate) struct Connection {
     pub(crate) id: u32,
 }
 
-/// How a session is ended from outside.
+/// How a session is ended from outside, and what is seen of it there.
 #[derive(Clone, Debug)]
 pub(crate) struct Leash {
     /// Cancelled when the session is to end.
@@ -30,8 +30,9 @@ pub(crate) struct Leash {
 }
 
 /// Those that are killing what the session runs.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Sentence {
+    facts: Facts,
     /// How many killers wait for their server's word.
     killers: AtomicU32,
     /// How many orders to kill a statement of the session were carried out.
@@ -40,8 +41,15 @@ struct Sentence {
 }
 
 impl Leash {
-    pub(crate) fn new(end: CancellationToken) -> Self {
-        Self { end, sentence: Arc::default() }
+    pub(crate) fn new(end: CancellationToken, facts: Facts) -> Self {
+        let (killers, carried_out) = (AtomicU32::new(0), AtomicU32::new(0));
+        let settled = Notify::new();
+        Self { end, sentence: Arc::new(Sentence { facts, killers, carried_out, settled }) }
+    }
+
+    /// What the session shows of itself.
+    pub(crate) fn facts(&self) -> &Facts {
+        &self.sentence.facts
     }
 
     /// Whether somebody is killing what the session runs.
@@ -122,9 +130,9 @@ const RUNNING: u32 = 1 << 16;
 const IN_TRANSACTION: u32 = 1 << 17;
 
 impl Facts {
-    pub(crate) fn new(host: &str, schema: &[u8], since: Instant) -> Self {
+    pub(crate) fn new(host: String, schema: &[u8], since: Instant) -> Self {
         Self {
-            host: host.to_owned(),
+            host,
             since,
             changed_ms: AtomicU64::new(0),
             commands: AtomicU64::new(0),
@@ -133,9 +141,15 @@ impl Facts {
         }
     }
 
+    /// The host that the client comes from.
+    pub(crate) fn host(&self) -> &str {
+        &self.host
+    }
+
     /// Shows what the session does since `at`.
     pub(crate) fn show(&self, at: Instant, runs: bool, in_transaction: bool, pins: Pins) {
-        let ms = u64::try_from((at - self.since).as_millis()).unwrap_or(u64::MAX);
+        let since = at - self.since;
+        let ms = since.as_secs() * 1000 + u64::from(since.subsec_millis());
         self.changed_ms.store(ms, Ordering::Relaxed);
         let flag = |is: bool, flag: u32| if is { flag } else { 0 };
         let flags = flag(runs, RUNNING) | flag(in_transaction, IN_TRANSACTION);
@@ -195,17 +209,11 @@ pub(crate) struct Entry {
     /// The connection that it holds.
     pub(crate) connection: Option<Connection>,
     pub(crate) leash: Leash,
-    facts: Arc<Facts>,
 }
 
 impl Entry {
-    /// The host that the client comes from.
-    pub(crate) fn host(&self) -> &str {
-        &self.facts.host
-    }
-
     fn info(&self, now: Instant) -> SessionInfo {
-        let facts = &self.facts;
+        let facts = self.leash.facts();
         let doing = facts.doing.load(Ordering::Relaxed);
         let changed = Duration::from_millis(facts.changed_ms.load(Ordering::Relaxed));
         let age = now.saturating_duration_since(facts.since);
@@ -255,12 +263,11 @@ impl Registry {
     }
 
     /// Takes note of a session, or of its new account.
-    pub(crate) fn enter(&self, session: u32, account: &str, leash: &Leash, facts: &Arc<Facts>) {
+    pub(crate) fn enter(&self, session: u32, account: &str, leash: &Leash) {
         let account = Arc::from(account);
         let mut entries = self.entries();
         let connection = entries.get(&session).and_then(|entry| entry.connection);
-        let (leash, facts) = (leash.clone(), Arc::clone(facts));
-        let entry = Entry { session, account, connection, leash, facts };
+        let entry = Entry { session, account, connection, leash: leash.clone() };
         entries.insert(session, entry);
     }
 
@@ -320,17 +327,15 @@ mod tests {
     use super::*;
 
     fn leash() -> Leash {
-        Leash::new(CancellationToken::new())
-    }
-
-    fn facts() -> Arc<Facts> {
-        Arc::new(Facts::new("10.0.0.7", b"shop", crate::clock::now()))
+        let facts = Facts::new("10.0.0.7".to_owned(), b"shop", crate::clock::now());
+        Leash::new(CancellationToken::new(), facts)
     }
 
     #[test]
     fn what_a_session_does_is_seen() {
-        let (registry, facts) = (Registry::default(), facts());
-        registry.enter(7, "app", &leash(), &facts);
+        let (registry, leash) = (Registry::default(), leash());
+        let facts = leash.facts();
+        registry.enter(7, "app", &leash);
         let connection = Connection { server: ServerId(2), id: 44 };
         registry.hold(7, connection);
         let pins = Pins::TEMPORARY_TABLE.with(Pins::DOUBT);
@@ -362,8 +367,8 @@ mod tests {
         let registry = Registry::default();
         let [old, other, new] = [(0, 7), (1, 7), (1, 8)]
             .map(|(server, id)| Connection { server: ServerId(server), id });
-        registry.enter(1, "app", &leash(), &facts());
-        registry.enter(2, "other", &leash(), &facts());
+        registry.enter(1, "app", &leash());
+        registry.enter(2, "other", &leash());
         let holder = |connection| registry.claim_holder(connection).map(|claim| claim.0.session);
         assert_eq!(holder(old), None);
         registry.hold(1, old);
@@ -376,7 +381,7 @@ mod tests {
         let connection = || registry.claim(1).and_then(|claim| claim.0.connection);
         assert_eq!(connection(), Some(new));
         // A new account keeps what is held.
-        registry.enter(1, "root", &leash(), &facts());
+        registry.enter(1, "root", &leash());
         assert_eq!(connection(), Some(new));
         let claim = registry.claim(1).unwrap();
         assert_eq!(&*claim.0.account, "root");

@@ -26,7 +26,7 @@ use crate::backend::turns::Turns;
 use crate::budget::Budget;
 use crate::buffers::Buffers;
 use crate::password::LoginKey;
-use crate::registry::{Connection, Facts, Leash, Registry};
+use crate::registry::{Connection, Leash, Registry};
 use crate::settings::{Account, Limits, PoolSettings, ServerSettings, ServerTls, Sharing};
 use crate::setup::Setup;
 
@@ -118,12 +118,7 @@ pub(crate) struct Admission {
 impl Admission {
     /// Counts the connection for its account, and no longer for another, and lets others find it;
     /// false when the account has `limit` already (0 is no limit).
-    pub(crate) fn belongs_to(
-        &mut self,
-        user: &str,
-        limit: usize,
-        (leash, facts): (&Leash, &Arc<Facts>),
-    ) -> bool {
+    pub(crate) fn belongs_to(&mut self, user: &str, limit: usize, leash: &Leash) -> bool {
         self.leave();
         let mut users = self.shared.sessions_of_user.lock().unwrap_or_else(PoisonError::into_inner);
         let count = users.entry(user.to_owned()).or_default();
@@ -132,7 +127,7 @@ impl Admission {
         }
         *count += 1;
         drop(users);
-        self.shared.registry.enter(self.id, user, leash, facts);
+        self.shared.registry.enter(self.id, user, leash);
         self.user = Some(user.to_owned());
         true
     }
@@ -539,8 +534,8 @@ mod tests {
         let shared = Arc::new(Shared::new());
         let mut first = shared.admit(10).unwrap();
         assert_eq!(first.id, ID_BIT + 1);
-        let facts = Arc::new(Facts::new("", b"", crate::clock::now()));
-        assert!(first.belongs_to("app", 0, (&Leash::new(CancellationToken::new()), &facts)));
+        let facts = crate::registry::Facts::new(String::new(), b"", crate::clock::now());
+        assert!(first.belongs_to("app", 0, &Leash::new(CancellationToken::new(), facts)));
         // After a billion others the numbers come round.
         shared.next_id.store(u32::MAX, Ordering::Relaxed);
         let later: Vec<u32> = (0..3).map(|_| shared.admit(10).unwrap().id).collect();

@@ -391,8 +391,7 @@ impl Session {
             }
         };
         let limit = self.worker.limits().connections_per_user;
-        let others_see = (&self.client.leash, &self.client.facts);
-        if !self.client.admission.belongs_to(&account.name, limit, others_see) {
+        if !self.client.admission.belongs_to(&account.name, limit, &self.client.leash) {
             let what = format!("limits.connections_per_user is {limit}");
             self.tell_as(sequence, &refusal::too_many_connections(&what)).await;
             return Flow::End;

@@ -186,7 +186,7 @@ fn account_of(worker: &Worker, entry: &Entry) -> Option<Account> {
     listed.or_else(|| {
         let setup = worker.setup();
         let passthrough = setup.passthrough.as_deref()?;
-        passthrough.find_of_host(&entry.account, entry.host(), now())
+        passthrough.find_of_host(&entry.account, entry.leash.facts().host(), now())
     })
 }
 

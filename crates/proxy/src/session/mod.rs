@@ -265,7 +265,7 @@ impl Session {
                 self.sequence = Header::peek(&self.input).map_or(0, |header| header.sequence);
                 tracing::warn!(
                     user = self.client.account.name,
-                    host = self.client.host,
+                    host = self.client.host(),
                     "limits.memory is used up: a client with a long packet is refused"
                 );
                 self.tell(&refusal::out_of_memory(memory)).await;

@@ -47,7 +47,7 @@ impl Session {
 
     /// Shows others what the session does now.
     pub(super) fn show(&mut self, is_running: bool) {
-        let facts = &self.client.facts;
+        let facts = self.client.leash.facts();
         facts.show(self.active, is_running, self.may_be_in_transaction(), self.pins);
         if self.shown_events != self.carried.version() {
             self.shown_events = self.carried.version();
@@ -91,7 +91,7 @@ impl Session {
             took,
             first_byte: answered.map_or(took, |answered| answered - came),
             user: self.client.account.name.clone(),
-            client: self.client.host.clone(),
+            client: self.client.host().to_owned(),
             schema: String::from_utf8_lossy(&self.carried.schema).into_owned(),
             server: backend.map(|backend| backend.name.clone()).unwrap_or_default(),
         });

@@ -45,7 +45,7 @@ impl Session {
         self.worker.metrics.unknown(UnknownOutcome {
             at: rfc3339(SystemTime::now()),
             reference,
-            client: self.client.host.clone(),
+            client: self.client.host().to_owned(),
             user: self.client.account.name.clone(),
             schema: String::from_utf8_lossy(&self.carried.schema).into_owned(),
             digest: digest.unwrap_or_else(|| request.statement.class.because.to_owned()),
