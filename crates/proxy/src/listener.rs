@@ -13,6 +13,7 @@ use tokio::task::LocalSet;
 
 use crate::Report;
 use crate::accept::{Order, Queue, run_core};
+use crate::authenticate::fresh_nonce;
 use crate::clock::now;
 use crate::registry::SessionInfo;
 use crate::settings::{Listen, Settings};
@@ -60,6 +61,8 @@ pub fn start(
     reports: mpsc::UnboundedSender<Report>,
     metrics: Arc<Metrics>,
 ) -> Result<Proxy, StartError> {
+    // The first random number takes a tenth of a second to come by: that is not the first client's to wait.
+    let _unused = fresh_nonce();
     let setup = Setup::new(settings, None)?;
     let cores = setup.settings.threads.max(1);
     let ids = AtomicU64::new(0);
