@@ -180,7 +180,7 @@ download_prometheus() {
     (cd "$1" && apt-get -qq -o "APT::Sandbox::User=$(id -un)" download prometheus)
 }
 
-# It asks crates.io for no more than Cargo.lock does; its checks of advisories are not among the tests.
+# It asks cargo's registry for no more than Cargo.lock does; its checks of advisories are not among the tests.
 install_deny() {
     say 'dependencies are checked: building cargo-deny with cargo install (some minutes, once)'
     cargo install --quiet --locked cargo-deny
