@@ -133,9 +133,12 @@ fn token(options: &Action) -> anyhow::Result<String> {
     let token = match &options.token_file {
         Some(file) => std::fs::read_to_string(file)
             .with_context(|| format!("the token cannot be read from {}", file.display()))?,
-        None => std::env::var(TOKEN)
-            .ok()
-            .with_context(|| format!("no token: set {TOKEN}, or name a file with --token-file"))?,
+        None => std::env::var(TOKEN).ok().with_context(|| {
+            format!(
+                "no token: set {TOKEN}, or name a file with --token-file (with the Debian \
+                     package, as root: set -a; . /etc/default/failsoft; set +a)"
+            )
+        })?,
     };
     let token = token.trim_end_matches(['\r', '\n']);
     if token.is_empty() || token.chars().any(|c| c.is_control()) {

@@ -84,6 +84,7 @@ pub(crate) fn table(status: &api::Status) -> String {
         let style = if partition.reason.is_none() { GOOD } else { BAD };
         let (mode, rest) = partition.words.split_at(partition.mode.len());
         lines.push(format!("{}: {}{rest}", partition.name, coloured(style, mode)));
+        lines.extend(partition.advice.as_ref().map(|advice| format!("    {advice}")));
     }
     lines.extend(status.configuration.words());
     lines.extend(status.configuration.problems.iter().cloned());

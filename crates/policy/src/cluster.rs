@@ -635,7 +635,8 @@ impl Cluster {
                     .to_owned(),
             );
         }
-        let Some(seen) = &state.seen else { return messages };
+        // What was seen of a disabled server is of long ago.
+        let Some(seen) = state.seen.as_ref().filter(|_| state.enabled) else { return messages };
         messages.extend(seen.messages.iter().cloned());
         match (&seen.replication, role) {
             (Replication::From(source), Role::Master) if !self.topology.master_may_replicate => {

@@ -7,8 +7,8 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use crate::health::Health;
-use crate::mode::Mode;
+use crate::health::{Health, State};
+use crate::mode::{Mode, Reason};
 use crate::observation::{CheckFailure, Observation};
 use crate::topology::{Role, ServerId, ServerName};
 
@@ -63,11 +63,22 @@ impl Server {
         self.enabled && self.health.is_healthy()
     }
 
+    /// Whether what is known of it is of now: a disabled server is not checked, nor is one that was only just
+    /// enabled.
+    fn is_watched(&self) -> bool {
+        self.enabled && self.health.state() != State::Unchecked
+    }
+
+    /// Whether its last check got through, and was not long ago.
+    fn is_checked(&self) -> bool {
+        self.is_watched() && self.failure.is_none()
+    }
+
     /// The replication column of the console, in Phabricator's words.
     #[must_use]
     pub fn replication_words(&self) -> String {
         use crate::observation::Replication::{From, Hidden, None as Nobody};
-        let Some(seen) = self.seen.as_deref().filter(|_| self.failure.is_none()) else {
+        let Some(seen) = self.seen.as_deref().filter(|_| self.is_checked()) else {
             return "-".to_owned();
         };
         match (&seen.replication, self.role) {
@@ -88,6 +99,7 @@ impl Server {
     #[must_use]
     pub fn connection_words(&self) -> String {
         match (&self.failure, &self.seen) {
+            _ if !self.is_watched() => "Not Checked".to_owned(),
             (Some(failure), _) if failure.is_login => "Invalid Credentials".to_owned(),
             (Some(_), _) => "Failed".to_owned(),
             (None, Some(seen)) => format!("{} µs", seen.latency.as_micros()),
@@ -151,18 +163,15 @@ impl View {
     pub fn partition_words(&self, partition: &Partition) -> String {
         let Some(reason) = partition.mode.reason() else {
             let master = self.name_of(partition.master);
-            return format!("Read-write: statements go to master {master}.");
+            let failure = partition.master.and_then(|at| self.servers.get(at)?.failure.as_ref());
+            let doubt = failure.map_or_else(String::new, |failure| {
+                format!(" (its last check failed: {})", failure.text)
+            });
+            return format!("Read-write: statements go to master {master}{doubt}.");
         };
-        let master = partition.master.and_then(|at| self.servers.get(at));
-        // Of a master that answers, replicas are as old as they say.
-        let is_lost = |master: &&Server| master.failure.is_some() || !master.is_usable();
-        let seen_at = master.filter(is_lost).and_then(|master| master.seen_at);
-        let readers: Vec<String> = partition
-            .readers
-            .iter()
-            .filter_map(|reader| self.servers.get(reader.server))
-            .map(|server| reader_words(server, seen_at))
-            .collect();
+        let seen_at = self.lost_master(partition).and_then(|master| master.seen_at);
+        let readers: Vec<String> =
+            self.reading(partition).iter().map(|server| reader_words(server, seen_at)).collect();
         let reads = if readers.is_empty() {
             "No server is left to serve reads.".to_owned()
         } else {
@@ -170,6 +179,60 @@ impl View {
         };
         let since = crate::utc::time_of_day(partition.since);
         format!("Read-only since {since} ({reason}): {}. {reads}", partition.detail)
+    }
+
+    /// What an operator can do about a read-only mode, in a sentence or two.
+    #[must_use]
+    pub fn advice(&self, partition: &Partition) -> Option<&'static str> {
+        Some(match partition.mode.reason()? {
+            Reason::Config => {
+                "It ends with failsoft read-only off, unless read_only is set in the configuration."
+            }
+            Reason::Paused => "Writes wait; failsoft resume lets them go on.",
+            Reason::Masterless => {
+                "Name a master in the configuration, and reload. If a replica is to be it, \
+                 docs/promoting.md has the steps."
+            }
+            Reason::Unreachable => {
+                "The next write tries the master again; nothing has to be done yet."
+            }
+            Reason::Severed => {
+                "Bring the master back: writes go on by themselves then. If it will not come back, \
+                 docs/promoting.md has the steps by which a replica becomes the master."
+            }
+            Reason::Misconfigured => {
+                "The messages of the servers say what is wrong: the master replicates or is \
+                 read_only, or there are two. docs/promoting.md says how roles change."
+            }
+        })
+    }
+
+    /// The servers that serve reads, as far as anybody expects them to answer.
+    fn reading(&self, partition: &Partition) -> Vec<&Server> {
+        let is_lost = |at: usize| {
+            partition.mode.reason() == Some(Reason::Unreachable) && partition.master == Some(at)
+        };
+        let all = partition.readers.iter().filter_map(|reader| {
+            self.servers.get(reader.server).map(|server| (reader.server, server))
+        });
+        let (well, others): (Vec<_>, Vec<_>) =
+            all.partition(|(at, server)| server.failure.is_none() && !is_lost(*at));
+        let chosen = if well.is_empty() { others } else { well };
+        chosen.into_iter().map(|(_, server)| server).collect()
+    }
+
+    /// The master that does not serve the partition, be it disabled. Of one that answers, replicas are as old
+    /// as they say.
+    fn lost_master(&self, partition: &Partition) -> Option<&Server> {
+        let of_here = |server: &&Server| {
+            let known = self.partitions.get(server.partition);
+            server.role == Role::Master && known.is_some_and(|known| known.name == partition.name)
+        };
+        let master = match partition.master {
+            Some(at) => self.servers.get(at),
+            None => self.servers.iter().filter(of_here).max_by_key(|server| server.seen_at),
+        };
+        master.filter(|master| master.failure.is_some() || !master.is_usable())
     }
 
     fn name_of(&self, server: Option<usize>) -> &str {

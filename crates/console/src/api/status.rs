@@ -87,6 +87,8 @@ pub struct Partition {
     pub detail: String,
     /// All of it in a sentence or two.
     pub words: String,
+    /// What an operator can do about a read-only mode.
+    pub advice: Option<String>,
     /// The master, lost or not.
     pub master: Option<String>,
     /// The servers that can take reads when the master does not, best first.
@@ -260,6 +262,7 @@ fn partition(view: &View, partition: &view::Partition) -> Partition {
         since: rfc3339(partition.since),
         detail: partition.detail.to_string(),
         words: view.partition_words(partition),
+        advice: view.advice(partition).map(str::to_owned),
         master: partition.master.and_then(name),
         readers: partition.readers.iter().filter_map(|reader| name(reader.server)).collect(),
     }

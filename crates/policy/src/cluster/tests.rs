@@ -144,8 +144,8 @@ fn the_cause_is_told_in_words() {
     assert_eq!(
         view.partition_words(&view.partitions[0]),
         "Read-only since 12:00:15 UTC (severed): master db1:3306 failed 5 checks since 12:00:03 \
-         UTC, last error Connection refused. Reads are served by db2:3306 (data of 12:00:00 UTC, as new as \
-         the last look at the master)."
+         UTC, last error Connection refused. Reads are served by db2:3306 (data of 12:00:00 UTC, when the \
+         master was last seen)."
     );
 }
 
