@@ -56,7 +56,7 @@ class Writer:
                 self.refused.append(shown)
             else:
                 self.acknowledged.append(number)
-            time.sleep(0.01)
+            time.sleep(0.05)
 
     def end(self):
         self.ends = True

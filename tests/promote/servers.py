@@ -20,7 +20,7 @@ CACHE = os.path.expanduser("~/.cache/failsoft/mysql")
 ROOT_PASS, APP_PASS, MONITOR_PASS, REPL_PASS, TOKEN = (
     "root-pass", "app-pass", "monitor-pass", "repl-pass", "promote-token")
 # How long anything may take on a machine that has much else to do.
-PATIENCE_S = 60
+PATIENCE_S = 180
 PAUSE_S = 0.05
 
 
