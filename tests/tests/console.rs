@@ -17,7 +17,8 @@ use testkit::{ADMIN_TOKEN, Flavor, flavors};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
-/// A browser with one page. Dropping it closes it.
+/// A browser with one page. Dropping it ends its input, upon which the program closes the browser: killed, it
+/// would leave that behind.
 struct Browser {
     _child: Child,
     input: ChildStdin,
@@ -44,7 +45,6 @@ impl Browser {
         let mut child = Command::new(python)
             .arg(script)
             .args([chromium, driver])
-            .kill_on_drop(true)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
