@@ -249,9 +249,9 @@ fn reader_words(server: &Server, master_seen_at: Option<SystemTime>) -> String {
     let of = of.min(seen_at);
     let of_then = crate::utc::time_of_day(of);
     match seen_at.duration_since(of).unwrap_or_default().as_secs() {
-        0 => format!("{name} (data of {of_then}, as new as the last look at the master)"),
+        0 => format!("{name} (data of {of_then}, when the master was last seen)"),
         older => {
-            format!("{name} (data of {of_then}, {older} s older than the last look at the master)")
+            format!("{name} (data of {of_then}, {older} s before the master was last seen)")
         }
     }
 }

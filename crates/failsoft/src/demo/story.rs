@@ -197,6 +197,6 @@ fn millis(duration: Duration) -> String {
 
 fn print_indented(text: &str) {
     for line in text.lines() {
-        println!("{}", format!("          {line}").trim_end());
+        anstream::println!("{}", format!("          {line}").trim_end());
     }
 }
