@@ -83,7 +83,7 @@ async fn feed(web: Web, sender: Messages, known: Option<u64>, _permit: OwnedSema
             _ = latest.changed() => {}
             // A browser that hears nothing cannot tell a network that is cut from one that is quiet.
             _ = clock.tick() => {
-                if sender.send(Ok(Message::default().event("tick").data(""))).await.is_err() {
+                if sender.send(Ok(Message::default().event("tick").data("-"))).await.is_err() {
                     return;
                 }
             }
