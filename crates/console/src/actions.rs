@@ -212,14 +212,11 @@ pub(crate) async fn pause(
     asked: Result<Json<Pause>, JsonRejection>,
 ) -> Response {
     let ordered = |Pause { hold_s, partition }| {
-        let hold = Some(Duration::from_secs(hold_s).min(LONGEST_HOLD));
+        let hold = Some(Duration::from_secs(hold_s));
         Order::SetPaused { partition, hold }
     };
     order_asked(&console, operator, asked, ordered).await
 }
-
-/// The longest that a write may wait: longer than any client does.
-pub(crate) const LONGEST_HOLD: Duration = Duration::from_secs(24 * 3600);
 
 /// Lets writes go on.
 #[utoipa::path(

@@ -11,5 +11,5 @@ pub mod status;
 
 pub use lists::{SessionRow, SlowStatement, StatementDigest, StatementList};
 pub use orders::{Difference, Pause, ReadOnly, Refused, Reloaded, Resume, ShownConfiguration};
-pub use status::{Configuration, Event, Partition, Server, Status, duration_words};
+pub use status::{Configuration, Event, Partition, Server, Status, duration_words, millis_words};
 pub use telemetry::UnknownOutcome;

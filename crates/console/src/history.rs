@@ -4,7 +4,6 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use policy::observation::Replication;
 use policy::topology::ServerName;
 use policy::view::View;
 use telemetry::Totals;
@@ -69,10 +68,7 @@ impl Samples {
         self.servers.retain(|name, _| view.servers.iter().any(|server| server.name == *name));
         for server in &view.servers {
             let seen = server.seen.as_deref().filter(|_| server.failure.is_none());
-            let behind = seen.and_then(|seen| match &seen.replication {
-                Replication::From(source) => source.behind_s,
-                Replication::Hidden | Replication::None => None,
-            });
+            let behind = seen.and_then(|seen| seen.replication.source()?.behind_s);
             let known = self.servers.entry(server.name.clone()).or_default();
             push(&mut known.latency_us, seen.map(|seen| seen.latency.as_secs_f64() * 1e6));
             push(&mut known.behind_s, behind.map(number));

@@ -20,7 +20,9 @@ use serde::Deserialize;
 use sql::Dialect;
 
 use crate::api::status::{Partition, Server, Status};
-use crate::api::{Event, SessionRow, ShownConfiguration, StatementList, duration_words};
+use crate::api::{
+    Event, SessionRow, ShownConfiguration, StatementList, duration_words, millis_words,
+};
 use crate::history::{Samples, Series, chart, latest};
 use crate::web::{Console, Web};
 
@@ -161,10 +163,6 @@ impl ServerRow {
         }
     }
 
-    fn answered(&self) -> usize {
-        self.server.history.iter().filter(|answered| **answered).count()
-    }
-
     fn version(&self) -> &str {
         self.server.version.as_deref().unwrap_or_default()
     }
@@ -280,11 +278,7 @@ async fn sessions(
 
 /// Milliseconds in words.
 fn since(ms: &u64) -> String {
-    match *ms {
-        ms if ms < 1000 => format!("{ms} ms"),
-        ms if ms < 60_000 => format!("{}.{} s", ms / 1000, ms % 1000 / 100),
-        ms => duration_words(ms / 1000),
-    }
+    millis_words(*ms)
 }
 
 #[derive(Template)]

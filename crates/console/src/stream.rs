@@ -60,8 +60,7 @@ async fn feed(web: Web, sender: Messages, known: Option<u64>, _permit: OwnedSema
     clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut told: Option<Status> = None;
     let newest = *latest.borrow_and_update();
-    // A number that is not reached yet is of a failsoft before this one.
-    let mut last_event = known.map_or(newest, |known| if known > newest { 0 } else { known });
+    let mut last_event = known.unwrap_or(newest);
     loop {
         for event in web.console.events_after(last_event).into_iter().rev() {
             last_event = event.number;
@@ -71,7 +70,7 @@ async fn feed(web: Web, sender: Messages, known: Option<u64>, _permit: OwnedSema
             }
         }
         let status = web.console.status();
-        if !told.as_ref().is_some_and(|told| is_same(told, &status)) {
+        if !told.as_mut().is_some_and(|told| is_same(told, &status)) {
             if !send(&sender, Message::default().event("status"), &status).await {
                 return;
             }
@@ -98,6 +97,7 @@ async fn send(sender: &Messages, message: Message, data: &impl serde::Serialize)
 }
 
 /// Whether nothing is different but the time.
-fn is_same(told: &Status, now: &Status) -> bool {
-    Status { uptime_s: now.uptime_s, ..told.clone() } == *now
+fn is_same(told: &mut Status, now: &Status) -> bool {
+    told.uptime_s = now.uptime_s;
+    told == now
 }

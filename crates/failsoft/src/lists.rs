@@ -3,7 +3,9 @@
 use std::io::Write;
 use std::time::Duration;
 
-use console::api::{Event, SessionRow, SlowStatement, StatementList, UnknownOutcome};
+use console::api::{
+    Event, SessionRow, SlowStatement, StatementList, UnknownOutcome, millis_words as time,
+};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -171,15 +173,6 @@ fn print(lines: impl Iterator<Item = String>) {
 fn table<const N: usize>(head: [&str; N], rows: impl Iterator<Item = [String; N]>) -> Vec<String> {
     let head = std::iter::once(head.map(str::to_owned));
     aligned(&head.chain(rows).collect::<Vec<_>>())
-}
-
-/// Milliseconds in words.
-fn time(ms: u64) -> String {
-    match ms {
-        ms if ms < 1000 => format!("{ms} ms"),
-        ms if ms < 60_000 => format!("{}.{} s", ms / 1000, ms % 1000 / 100),
-        ms => console::api::duration_words(ms / 1000),
-    }
 }
 
 fn micros(us: u64) -> String {

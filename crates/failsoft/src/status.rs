@@ -139,7 +139,7 @@ pub(crate) fn table(status: &api::Status) -> String {
 }
 
 fn row(server: &api::Server, role: String) -> [String; 6] {
-    let answered = server.history.iter().filter(|answered| **answered).count();
+    let answered = server.answered();
     let health = match (server.enabled, server.history.len()) {
         (false, _) => "disabled".to_owned(),
         (true, 0) => server.health.clone(),

@@ -1,5 +1,6 @@
 //! Serving the console.
 
+use std::future::ready;
 use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -59,13 +60,10 @@ pub(crate) async fn start_surfaces(
     (stop, operators): (&CancellationToken, &Handle),
 ) -> anyhow::Result<Vec<JoinHandle<()>>> {
     let mut surfaces = Vec::new();
-    // Asked before this one serves there itself.
-    let has_predecessor = match config.admin.http.as_deref() {
-        Some(http) => is_failsoft(http).await,
-        None => false,
-    };
+    let mut has_predecessor = false;
     if let Some(address) = &config.admin.http {
-        let door = Door::open(address, has_predecessor, "admin.http").await?;
+        let door = Door::open(address, is_failsoft(address), "admin.http").await?;
+        has_predecessor = door.listener.is_none();
         let (console, stop) = (console.clone(), stop.clone());
         surfaces.push(operators.spawn(async move {
             let Some(listener) = door.listener(&stop, "http").await else { return };
@@ -75,7 +73,7 @@ pub(crate) async fn start_surfaces(
         }));
     }
     if let Some(address) = &config.admin.mysql {
-        let door = Door::open(address, has_predecessor, "admin.mysql").await?;
+        let door = Door::open(address, ready(has_predecessor), "admin.mysql").await?;
         let stop = stop.clone();
         surfaces.push(operators.spawn(async move {
             let Some(listener) = door.listener(&stop, "mysql").await else { return };
@@ -93,11 +91,16 @@ struct Door {
 }
 
 impl Door {
-    /// Listens on an address. In use, it may be by another failsoft, where there is one.
-    async fn open(address: &str, has_predecessor: bool, setting: &str) -> anyhow::Result<Self> {
+    /// Listens on an address. In use, it may be by another failsoft: only then it is asked whether there is
+    /// one.
+    async fn open(
+        address: &str,
+        has_predecessor: impl Future<Output = bool>,
+        setting: &str,
+    ) -> anyhow::Result<Self> {
         let failed = || format!("cannot listen on {address} for the console ({setting})");
         let listener = match TcpListener::bind(address).await {
-            Err(error) if error.kind() == ErrorKind::AddrInUse && has_predecessor => None,
+            Err(error) if error.kind() == ErrorKind::AddrInUse && has_predecessor.await => None,
             bound => Some(bound.with_context(failed)?),
         };
         Ok(Self { address: address.to_owned(), listener })

@@ -33,6 +33,17 @@ pub enum Replication {
     From(Source),
 }
 
+impl Replication {
+    /// The server that is followed, where one is known.
+    #[must_use]
+    pub fn source(&self) -> Option<&Source> {
+        match self {
+            Self::From(source) => Some(source),
+            Self::Hidden | Self::None => None,
+        }
+    }
+}
+
 /// The replication of a server that follows another.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Source {

@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use policy::mode::Reason;
-use policy::observation::Replication;
 use policy::topology::ServerName;
 use policy::view::View;
 use prometheus::core::Collector;
@@ -89,8 +88,6 @@ pub struct Totals {
     pub connections: HashMap<ServerName, u64>,
     /// Those of them that no session holds.
     pub idle: HashMap<ServerName, u64>,
-    /// Statements that wait for a connection which sessions share.
-    pub waiting: u64,
     /// Statements answered since the start.
     pub statements: u64,
     /// Statements refused since the start.
@@ -184,10 +181,7 @@ impl Metrics {
             self.server_healthy.with_label_values(label).set(healthy);
             let seen = server.seen.as_deref().filter(|_| server.failure.is_none());
             self.server_up.with_label_values(label).set(i64::from(seen.is_some()));
-            let behind_s = seen.and_then(|seen| match &seen.replication {
-                Replication::From(source) => source.behind_s,
-                Replication::Hidden | Replication::None => None,
-            });
+            let behind_s = seen.and_then(|seen| seen.replication.source()?.behind_s);
             match behind_s {
                 Some(behind_s) => {
                     let value = i64::try_from(behind_s).unwrap_or(i64::MAX);
@@ -281,7 +275,6 @@ impl Metrics {
             held: gauge_value(&self.shared.held),
             connections: known.servers.iter().map(open).collect(),
             idle: known.servers.iter().map(idle).collect(),
-            waiting: gauge_value(&shared.waiting),
             statements: shared.sums.statements.load(Ordering::Relaxed),
             refused: shared.sums.refused.load(Ordering::Relaxed),
             retried: shared.retried.get(),
@@ -383,7 +376,7 @@ mod tests {
 
     use policy::cluster::{Cluster, Event};
     use policy::health::HealthParams;
-    use policy::observation::{CheckFailure, Observation, Source};
+    use policy::observation::{CheckFailure, Observation, Replication, Source};
     use policy::topology::{Role, ServerSpec, Topology};
 
     use super::*;

@@ -8,7 +8,7 @@ use control::Order;
 use policy::topology::ServerName;
 
 use super::command::{COMMANDS, Command, Shown};
-use crate::actions::LONGEST_HOLD;
+use crate::api::orders::LONGEST_HOLD_S;
 use crate::api::{Event, Reloaded, SessionRow, StatementList, Status};
 use crate::orders::Refusal;
 use crate::pages::explain;
@@ -97,7 +97,7 @@ async fn carry_out(console: &Console, command: Command, by: &str) -> Result<Answ
         Command::ReadOnly { on, partition } => Order::SetReadOnly { partition, on },
         Command::Enable { server, enabled } => Order::SetEnabled { server, enabled },
         Command::Pause { hold_s, partition } => {
-            let hold = Some(Duration::from_secs(hold_s).min(LONGEST_HOLD));
+            let hold = Some(Duration::from_secs(hold_s.min(LONGEST_HOLD_S)));
             Order::SetPaused { partition, hold }
         }
         Command::Resume { partition } => Order::SetPaused { partition, hold: None },
@@ -172,7 +172,7 @@ fn mode(status: &Status) -> Table {
 
 fn servers(status: &Status) -> Table {
     let rows = status.servers.iter().map(|server| {
-        let answered = server.history.iter().filter(|answered| **answered).count();
+        let answered = server.answered();
         vec![
             cell(&server.name),
             cell(&server.role),

@@ -1,5 +1,7 @@
 //! The statements of the admin port, as a table.
 
+use crate::api::Pause;
+
 /// What a statement asks.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Command {
@@ -124,9 +126,6 @@ const SHOWN: &[(&[&str], Shown)] = &[
     (&["CONFIG"], Shown::Config),
 ];
 
-/// How long a write waits where the order does not say, seconds.
-const USUAL_HOLD_S: u64 = 30;
-
 /// Reads a statement; none where it is none of these.
 pub(super) fn parse(text: &str) -> Option<Command> {
     let words = words(text);
@@ -160,7 +159,7 @@ pub(super) fn parse(text: &str) -> Option<Command> {
         }
         ["PAUSE", rest @ ..] => {
             let partition = partition(rest, words.get(1..)?)?;
-            Some(Command::Pause { hold_s: USUAL_HOLD_S, partition })
+            Some(Command::Pause { hold_s: Pause::usual(), partition })
         }
         ["RESUME", rest @ ..] => {
             Some(Command::Resume { partition: partition(rest, words.get(1..)?)? })

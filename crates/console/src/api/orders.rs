@@ -1,5 +1,7 @@
 //! What actions take, and are answered with.
 
+use std::time::Duration;
+
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
@@ -59,20 +61,21 @@ pub struct Pause {
 }
 
 /// The longest that a write may wait: longer than any client does.
-const LONGEST_HOLD_S: u32 = 24 * 3600;
+pub(crate) const LONGEST_HOLD_S: u64 = 24 * 3600;
 
 /// A whole number of seconds, up to a day. To JSON 30 and 30.0 are the same number.
 fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
     let given = f64::deserialize(deserializer)?;
-    let whole = (0..=LONGEST_HOLD_S).find(|whole| f64::from(*whole) == given);
     let expected = || D::Error::custom("expected a whole number of seconds up to 86400 in hold_s");
-    whole.map(u64::from).ok_or_else(expected)
+    let time = Duration::try_from_secs_f64(given).map_err(|_| expected())?;
+    let is_whole = given.fract() == 0.0;
+    Some(time.as_secs()).filter(|s| is_whole && *s <= LONGEST_HOLD_S).ok_or_else(expected)
 }
 
 impl Pause {
     /// How long a write waits where the order does not say: shorter than most clients wait for an
     /// answer.
-    fn usual() -> u64 {
+    pub(crate) const fn usual() -> u64 {
         30
     }
 }

@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use control::Entry;
 use policy::health::{Outcome, State};
-use policy::observation::{Observation, Replication};
+use policy::observation::Observation;
 use policy::utc::rfc3339;
 use policy::view::{self, View};
 use serde::{Deserialize, Serialize};
@@ -144,6 +144,14 @@ pub struct Server {
     pub messages: Vec<String>,
 }
 
+impl Server {
+    /// How many of the latest checks were answered.
+    #[must_use]
+    pub fn answered(&self) -> usize {
+        self.history.iter().filter(|answered| **answered).count()
+    }
+}
+
 /// How many clients there are.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize, ToSchema)]
 pub struct Sessions {
@@ -270,10 +278,7 @@ fn partition(view: &View, partition: &view::Partition) -> Partition {
 
 fn server(view: &View, server: &view::Server, connections: u64) -> Server {
     let seen = server.seen.as_deref();
-    let source = seen.and_then(|seen| match &seen.replication {
-        Replication::From(source) => Some(source),
-        Replication::Hidden | Replication::None => None,
-    });
+    let source = seen.and_then(|seen| seen.replication.source());
     let of_seen = |what: fn(&Observation) -> String| seen.map(what);
     Server {
         name: server.name.to_string(),
@@ -310,6 +315,16 @@ fn server(view: &View, server: &view::Server, connections: u64) -> Server {
     }
 }
 
+/// Milliseconds in words: `420 ms`, `3.1 s`, and from a minute on as [`duration_words`].
+#[must_use]
+pub fn millis_words(ms: u64) -> String {
+    match ms {
+        ms if ms < 1000 => format!("{ms} ms"),
+        ms if ms < 60_000 => format!("{}.{} s", ms / 1000, ms % 1000 / 100),
+        ms => duration_words(ms / 1000),
+    }
+}
+
 /// An event, as the API tells it.
 pub(crate) fn event(entry: &Entry) -> Event {
     Event {
@@ -341,7 +356,7 @@ pub(crate) mod tests {
     use control::{Origin, Severity};
     use policy::cluster::{Cluster, Event as Happening};
     use policy::health::HealthParams;
-    use policy::observation::{CheckFailure, Source};
+    use policy::observation::{CheckFailure, Replication, Source};
     use policy::topology::{Role, ServerName, ServerSpec, Topology};
 
     use super::*;
