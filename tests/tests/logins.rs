@@ -198,6 +198,8 @@ async fn refusals(port: u16, stack: &Stack) {
             assert!(client.read().await.is_err(), "{user}: not closed");
         }
     }
+    let logged = "client 127.0.0.1 was not let in: ";
+    assert!(stack.failsoft.log().contains(logged), "{}", stack.failsoft.log());
     let mut bare = conn(port, "bare", "", Some("app")).await.unwrap();
     assert_eq!(whoami(&mut bare).await, "bare");
     // The rights are the server's to judge.

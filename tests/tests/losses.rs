@@ -43,6 +43,11 @@ async fn a_write_whose_answer_is_lost() {
         let log = stack.failsoft.log();
         assert!(log.contains("outcome unknown") && !log.contains("'unknown'"), "{log}");
         assert_eq!(in_the_ledger(&stack, &told).await, "INSERT INTO t VALUES (?, …)");
+        testkit::wait_until(PATIENCE, "an event", || async {
+            let (_, events) = stack.failsoft.http_get("/api/v1/events").await;
+            events.contains("a write has an unknown outcome (")
+        })
+        .await;
         let insert = session.prep("INSERT INTO t VALUES (?, 'x')").await.unwrap();
         link.cut_after(Direction::ToClient, 0, Cut::Reset);
         let told = session.exec_drop(&insert, (4,)).await;

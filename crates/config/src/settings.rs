@@ -436,8 +436,8 @@ pub const SETTINGS: &[Setting] = &[
         "slow_statement",
         Kind::TimeOrOff(0, 24 * HOUR),
         "off",
-        "Logs statements that take at least this long, without their values, and keeps the latest \
-         hundred for the console.",
+        "Logs statements that take at least this long, without their values, ten a second at most, \
+         and keeps the latest hundred for the console.",
     ),
     row(
         "digests_per_second",

@@ -14,6 +14,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::events::{Events, Origin, Severity};
 use crate::handle::{Control, Handle, Order, OrderError, Ordered, Reload};
+use crate::outcomes::tell_outcomes;
 use crate::settings::Settings;
 use crate::watcher::{Checked, Manner, Means, Watched, watcher};
 
@@ -54,7 +55,10 @@ pub fn start(topology: Topology, settings: Settings, metrics: Arc<Metrics>) -> C
     actor.unchecked = view.servers.iter().filter(enabled).map(|server| server.id).collect();
     actor.settle_ready();
     actor.watch(settings);
+    let ledger = actor.metrics.ledger().clone();
     tasks.spawn(actor.run(Inbox { checked, reported, ordered }, stop.clone()));
+    let telling = tell_outcomes(ledger, events.clone());
+    tasks.spawn(stop.clone().run_until_cancelled_owned(telling));
     // More may be started all the same.
     tasks.close();
     Control { handle: Handle { views, ready, reports, orders, events }, stop, tasks }
@@ -194,15 +198,15 @@ impl Actor {
 
     fn enable(&self, server: String, enabled: bool) -> Result<(Event, String), OrderError> {
         let servers = &self.cluster.topology().servers;
-        let Some(at) = servers.iter().position(|spec| spec.name.as_str() == server) else {
+        let Some((at, spec)) = self.cluster.topology().server_called(&server) else {
             let known: Vec<_> = servers.iter().map(|spec| spec.name.as_str()).collect();
             return Err(OrderError::UnknownServer { known: known.join(", "), server });
         };
-        if enabled && servers.get(at).is_some_and(|spec| !spec.enabled) {
+        if enabled && !spec.enabled {
             return Err(OrderError::InConfiguration("the server is disabled"));
         }
         let done = if enabled { "enabled" } else { "disabled" };
-        let text = format!("{done} server {server}");
+        let text = format!("{done} server {}", spec.name);
         Ok((Event::SetEnabled { server: at, enabled }, text))
     }
 

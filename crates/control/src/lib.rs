@@ -14,6 +14,7 @@
 mod actor;
 mod events;
 mod handle;
+mod outcomes;
 pub mod probe;
 mod settings;
 pub mod status;
@@ -23,5 +24,5 @@ pub use actor::start;
 pub use events::{Entry, Origin, Severity};
 pub use handle::{Control, Handle, Order, OrderError, Reload};
 pub use policy::cluster::Report;
-pub use probe::check_once;
+pub use probe::{check_once, try_login};
 pub use settings::{ProbeTarget, Settings, Tls, TlsMode};

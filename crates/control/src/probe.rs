@@ -88,6 +88,18 @@ pub async fn check_once(target: ProbeTarget, limit: Duration) -> Result<Observat
     Probe::new(target, limit).check().await
 }
 
+/// Logs in to a server as an account would, and out again.
+///
+/// # Errors
+/// It cannot be reached within `limit`, or does not accept the login.
+pub async fn try_login(target: ProbeTarget, limit: Duration) -> Result<(), CheckFailure> {
+    let probe = Probe::new(target, limit);
+    let logged_in = timeout(limit, probe.connect(&mut Memory::default())).await;
+    let conn = logged_in.map_err(|_| failure::timed_out(limit))?;
+    drop(timeout(QUIT_LIMIT, conn.map_err(|error| failure::of(&error))?.disconnect()).await);
+    Ok(())
+}
+
 impl Probe {
     pub(crate) fn new(target: ProbeTarget, limit: Duration) -> Self {
         let mode = target.tls.mode;

@@ -81,3 +81,58 @@ pub struct Topology {
     /// When a server's health flips.
     pub health: HealthParams,
 }
+
+impl Topology {
+    /// The server that is called so, and where it is: `host:port`, or the host where only one server has it.
+    #[must_use]
+    pub fn server_called(&self, name: &str) -> Option<(usize, &ServerSpec)> {
+        let servers = || self.servers.iter().enumerate();
+        let host = |spec: &ServerSpec| {
+            let host = spec.name.as_str().rsplit_once(':').map(|it| it.0);
+            host.is_some_and(|host| host == name)
+        };
+        let exact = servers().find(|(_, spec)| spec.name.as_str() == name);
+        exact.or_else(|| {
+            let mut on_host = servers().filter(|(_, spec)| host(spec));
+            on_host.next().filter(|_| on_host.next().is_none())
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU8;
+
+    use super::*;
+
+    #[test]
+    fn a_server_goes_by_its_host_where_that_is_clear() {
+        let server = |name: &&str| ServerSpec {
+            name: ServerName::new(name),
+            role: Role::Replica,
+            partition: 0,
+            enabled: true,
+            weight: 1,
+        };
+        let topology = Topology {
+            servers: ["db1:3306", "db2:3306", "db2:3307", "::1:3306"].iter().map(server).collect(),
+            partitions: vec!["default".into()],
+            read_only: false,
+            master_may_replicate: false,
+            health: HealthParams { threshold: NonZeroU8::MIN },
+        };
+        // what it is called, where it is
+        let table = [
+            ("db1:3306", Some(0)),
+            ("db1", Some(0)),
+            ("db2:3307", Some(2)),
+            ("db2", None),
+            ("::1", Some(3)),
+            ("db", None),
+            ("", None),
+        ];
+        for (name, at) in table {
+            assert_eq!(topology.server_called(name).map(|it| it.0), at, "{name}");
+        }
+    }
+}

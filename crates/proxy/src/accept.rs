@@ -12,8 +12,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::task::TaskTracker;
 use wire::error::ClientError;
 
-use crate::login::login;
-use crate::proxied::Ends;
+use crate::login::{login, note_turned_away};
+use crate::proxied::{self, Ends};
 use crate::refusal;
 use crate::session::{Session, end_session};
 use crate::sockets::Socket;
@@ -290,7 +290,9 @@ async fn serve(worker: Rc<Worker>, mut stream: Stream, ends: Option<Ends>) {
             true => format!("the files that may be open allow {most}"),
             false => format!("limits.connections is {most}"),
         };
-        greet_with_error(&worker, &mut stream, &refusal::too_many_connections(&what)).await;
+        let error = refusal::too_many_connections(&what);
+        note_turned_away(&worker, &proxied::host(ends), &error);
+        greet_with_error(&worker, &mut stream, &error).await;
         return;
     };
     let entering = login(&worker, stream, ends, admission);

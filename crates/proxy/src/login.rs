@@ -7,6 +7,7 @@
 use std::io;
 
 use policy::view::View;
+use telemetry::log::one_line;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use wire::auth::Nonce;
 use wire::capabilities::Capabilities;
@@ -90,7 +91,9 @@ pub(crate) async fn login(
             let leash = Leash::new(worker.halt.child_token(), facts);
             if !admission.belongs_to(&account.name, limit, &leash) {
                 let what = format!("limits.connections_per_user is {limit}");
-                tell(&mut stream, sequence, &refusal::too_many_connections(&what)).await;
+                let error = refusal::too_many_connections(&what);
+                note_turned_away(worker, leash.facts().host(), &error);
+                tell(&mut stream, sequence, &error).await;
                 return Err("too_many");
             }
             let mut bytes = Vec::new();
@@ -116,9 +119,19 @@ pub(crate) async fn login(
         }
         Err(LoginError::Io) => Err("error"),
         Err(LoginError::Refused(sequence, error)) => {
+            note_turned_away(worker, &proxied::host(ends), &error);
             tell(&mut stream, sequence, &error).await;
             Err(if error.code == 1045 { "denied" } else { "error" })
         }
+    }
+}
+
+/// Logs that a client was not let in. Not each of many: whoever can connect could fill the disk.
+pub(crate) fn note_turned_away(worker: &Worker, host: &str, error: &ClientError) {
+    let ClientError { code, message, .. } = error;
+    let text = format!("client {host} was not let in: {code} {message}");
+    if let Some(text) = worker.shared.turned_away.text(&text, now()) {
+        tracing::info!("{}", one_line(&text));
     }
 }
 

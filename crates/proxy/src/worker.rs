@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use policy::topology::{Role, ServerId, ServerName};
 use policy::view::{Server, View};
-use telemetry::WorkerMetrics;
+use telemetry::{Occasional, WorkerMetrics};
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 use tokio::sync::mpsc::UnboundedSender;
@@ -40,8 +40,13 @@ pub(crate) struct Shared {
     next_id: AtomicU32,
     pub(crate) registry: Registry,
     pub(crate) login_key: LoginKey,
+    /// Clients that were not let in, for the log.
+    pub(crate) turned_away: Occasional,
     pub(crate) budget: Arc<Budget>,
 }
+
+/// From one client that was not let in, and is in the log, to the next.
+const TURNED_AWAY_PAUSE: Duration = Duration::from_secs(10);
 
 /// Session ids have this bit, and none above it. A server's own ids start at 1, so a `KILL` that names
 /// a session does not hit somebody else's connection before a server has had a billion; and clients
@@ -58,6 +63,7 @@ impl Shared {
             next_id: AtomicU32::new(1),
             registry: Registry::default(),
             login_key: LoginKey::default(),
+            turned_away: Occasional::new(TURNED_AWAY_PAUSE),
             budget: Arc::default(),
         }
     }

@@ -8,6 +8,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use serde::{Deserialize, Serialize};
@@ -54,6 +55,8 @@ pub struct Ledger(Arc<Kept>);
 #[derive(Debug, Default)]
 struct Kept {
     entries: Mutex<VecDeque<UnknownOutcome>>,
+    /// How many were entered since the start.
+    entered: AtomicU64,
     file: OnceLock<PathBuf>,
 }
 
@@ -120,6 +123,13 @@ impl Ledger {
             tracing::error!("the ledger in {} cannot be written: {error}", file.display());
         }
         self.0.add(outcome);
+        self.0.entered.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many were entered since the start.
+    #[must_use]
+    pub fn entered(&self) -> u64 {
+        self.0.entered.load(Ordering::Relaxed)
     }
 
     /// All that is kept, the latest first.

@@ -7,19 +7,23 @@
 //!   core writes to. Labels are resolved when it is made.
 //! * [`Ledger`] keeps the writes whose outcome is unknown.
 //! * [`Statements`] is what clients ask, by digest, and what took long.
+//! * [`Occasional`] tells now and then of what may happen very often.
 //! * [`Panics`] counts and logs what should not happen.
 //! * [`log`] sets up `tracing`.
 
 mod ledger;
 pub mod log;
 mod metrics;
+mod occasional;
 mod panics;
+mod sampler;
 pub mod statements;
 pub mod table;
 mod worker;
 
 pub use ledger::{Ledger, UnknownOutcome};
 pub use metrics::{Metrics, Totals};
+pub use occasional::Occasional;
 pub use panics::Panics;
 pub use statements::Statements;
 pub use table::METRICS;

@@ -56,6 +56,16 @@ fn filter(level: &str) -> Result<EnvFilter, LogError> {
     EnvFilter::builder().parse(level).map_err(|_| LogError::Level { level: level.to_owned() })
 }
 
+/// The longest text of [`one_line`], in letters: errors of servers are shorter.
+const LONGEST: usize = 2000;
+
+/// A text in one line, and of a reasonable length: part of it may be what somebody sent.
+#[must_use]
+pub fn one_line(text: &str) -> String {
+    let letters = text.chars().take(LONGEST);
+    letters.map(|letter| if letter.is_control() { ' ' } else { letter }).collect()
+}
+
 /// Sends all events of `level` and above to standard error. A level may be given per target as
 /// well: `info,control=debug`.
 ///
@@ -87,6 +97,12 @@ pub fn init(format: Format, level: &str) -> Result<Level, LogError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_somebody_sent_is_one_line() {
+        let text = one_line(&format!("a\x1b[2J\nb{}", "c".repeat(9000)));
+        assert!(text.starts_with("a [2J bcc") && text.len() == LONGEST, "{}", text.len());
+    }
 
     #[test]
     fn a_wrong_level_is_refused_before_anything_is_set_up() {

@@ -180,7 +180,11 @@ impl Metrics {
             let healthy = i64::from(server.health.is_healthy());
             self.server_healthy.with_label_values(label).set(healthy);
             let seen = server.seen.as_deref().filter(|_| server.failure.is_none());
-            self.server_up.with_label_values(label).set(i64::from(seen.is_some()));
+            match server.enabled {
+                true => self.server_up.with_label_values(label).set(i64::from(seen.is_some())),
+                // Nobody asks it.
+                false => drop(self.server_up.remove_label_values(label)),
+            }
             let behind_s = seen.and_then(|seen| seen.replication.source()?.behind_s);
             match behind_s {
                 Some(behind_s) => {
@@ -462,6 +466,18 @@ mod tests {
     #[test]
     fn the_table_is_sorted_and_its_names_are_unique() {
         assert!(METRICS.windows(2).all(|pair| pair[0].0 < pair[1].0));
+    }
+
+    #[test]
+    fn a_disabled_server_is_neither_up_nor_down() {
+        let metrics = metrics();
+        let mut cluster = Cluster::new(topology(), SystemTime::UNIX_EPOCH);
+        let up = |enabled: bool, cluster: &mut Cluster| {
+            cluster.apply(Event::SetEnabled { server: 0, enabled }, SystemTime::UNIX_EPOCH);
+            metrics.observe(&cluster.view());
+            metrics.render().contains("failsoft_server_up{server=\"db1:3306\"}")
+        };
+        assert_eq!([true, false, true].map(|on| up(on, &mut cluster)), [true, false, true]);
     }
 
     #[test]

@@ -50,7 +50,11 @@ pub const METRICS: &[Row] = &[
         "How far the server is behind its source; no series while that is not known.",
         &["server"],
     ),
-    ("failsoft_server_up", "1 when the server's last check got through.", &["server"]),
+    (
+        "failsoft_server_up",
+        "1 when the server's last check got through; no series while the server is disabled.",
+        &["server"],
+    ),
     ("failsoft_sessions", "Client sessions, by state.", &["state"]),
     (
         "failsoft_sessions_pinned",

@@ -179,9 +179,9 @@ impl WorkerMetrics {
         self.digests.borrow_mut().enter(seen);
     }
 
-    /// Logs a statement that took long, and keeps it.
-    pub fn slow(&self, slow: Slow) {
-        self.digests.borrow().enter_slow(slow);
+    /// Keeps a statement that took long, and logs it; of very many not each.
+    pub fn slow(&self, slow: Slow, now: Instant) {
+        self.digests.borrow().enter_slow(slow, now);
     }
 
     /// Counts a refused statement: a word of [`Reason`] or of

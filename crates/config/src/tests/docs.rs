@@ -81,6 +81,8 @@ fn the_full_example_has_every_section() {
 fn the_errors_are_real() {
     let [file] = blocks("yml")[..] else { panic!("one file with errors") };
     let [output] = blocks("text")[..] else { panic!("one output") };
+    let (command, output) = output.split_once('\n').unwrap();
+    assert_eq!(command, "$ failsoft check failsoft.yaml");
     let error = Config::parse("failsoft.yaml", file, &env).unwrap_err();
     assert_eq!(error.to_string(), output.trim_end());
 }

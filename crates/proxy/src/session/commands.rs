@@ -17,7 +17,7 @@ use super::statement::{Request, Served, Step};
 use super::text::NEED_TEXT;
 use super::{Flow, Session};
 use crate::authenticate::{Claim, authenticate};
-use crate::login::{LoginError, MOST_ATTRIBUTES};
+use crate::login::{LoginError, MOST_ATTRIBUTES, note_turned_away};
 use crate::refusal;
 
 impl Session {
@@ -387,6 +387,7 @@ impl Session {
             Err(LoginError::Io) => return Flow::End,
             Err(LoginError::Refused(sequence, error)) => {
                 self.worker.metrics.login("denied");
+                note_turned_away(&self.worker, self.client.host(), &error);
                 return self.refuse_user(sequence, &error, change.collation).await;
             }
         };

@@ -62,39 +62,52 @@ impl Session {
         let (slow, per_second) = self.worker.looks();
         let took = self.active - came;
         let weight = self.worker.metrics.is_looked_at(self.active, per_second);
-        if slow.is_some_and(|slow| took >= slow) {
-            self.enter_slow(told, came, dialect);
-        }
-        if let Some(weight) = weight {
-            self.enter_digest(told, dialect, (took, weight));
+        let is_slow = slow.is_some_and(|slow| took >= slow);
+        if is_slow || weight.is_some() {
+            self.enter_statement(told, (came, is_slow), weight, dialect);
         }
     }
 
     #[cold]
-    fn enter_digest(&self, told: Told, dialect: Dialect, (took, weight): (Duration, u64)) {
-        let Told { class, target, ending, prepared } = told;
-        let digest = self.digest(prepared, dialect).unwrap_or_else(|| class.name().to_owned());
+    fn enter_statement(
+        &self,
+        told: Told,
+        (came, is_slow): (Instant, bool),
+        weight: Option<u64>,
+        dialect: Dialect,
+    ) {
+        let digest = self.digest(told.prepared, dialect);
+        let digest = digest.unwrap_or_else(|| told.class.name().to_owned());
+        if is_slow {
+            self.enter_slow(told, came, digest.clone());
+        }
+        if let Some(weight) = weight {
+            self.enter_digest(told, digest, (self.active - came, weight));
+        }
+    }
+
+    fn enter_digest(&self, told: Told, digest: String, (took, weight): (Duration, u64)) {
+        let Told { class, target, ending, .. } = told;
         let user = &self.client.account.name;
         let seen = Seen { digest, class, target, ending, user, took, weight };
         self.worker.metrics.digest(seen);
     }
 
-    #[cold]
-    fn enter_slow(&self, told: Told, came: Instant, dialect: Dialect) {
+    fn enter_slow(&self, told: Told, came: Instant, digest: String) {
         let took = self.active - came;
-        let digest = self.digest(told.prepared, dialect);
         let backend = self.backend.as_ref().filter(|_| told.target != Target::Own);
         let answered = self.answered.filter(|answered| *answered >= came);
-        self.worker.metrics.slow(Slow {
+        let slow = Slow {
             at: SystemTime::now(),
-            digest: digest.unwrap_or_else(|| told.class.name().to_owned()),
+            digest,
             took,
             first_byte: answered.map_or(took, |answered| answered - came),
             user: self.client.account.name.clone(),
             client: self.client.host().to_owned(),
             schema: String::from_utf8_lossy(&self.carried.schema).into_owned(),
             server: backend.map(|backend| backend.name.clone()).unwrap_or_default(),
-        });
+        };
+        self.worker.metrics.slow(slow, self.active);
     }
 
     /// The statement of the present command without its values; none where it is no longer there, as
