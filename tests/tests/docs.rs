@@ -139,7 +139,7 @@ fn the_sentence_of_1290_stands_to_the_letter() {
 
 #[test]
 fn every_path_is_listed() {
-    let sources = ["web", "actions", "stream", "pages"];
+    let sources = ["web", "resources", "verdicts", "actions", "stream", "pages"];
     let sources = sources.map(|name| read(&format!("crates/console/src/{name}.rs"))).concat();
     let paths: BTreeSet<_> = sources
         .split('"')

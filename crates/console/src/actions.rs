@@ -147,7 +147,7 @@ enum Refusals {
     Unavailable(Refused),
 }
 
-fn refuse(code: StatusCode, error: impl Into<String>) -> Response {
+pub(crate) fn refuse(code: StatusCode, error: impl Into<String>) -> Response {
     let refused = Refused { error: error.into(), problems: Vec::new() };
     (code, Json(refused)).into_response()
 }

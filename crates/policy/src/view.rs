@@ -207,8 +207,10 @@ impl View {
         })
     }
 
-    /// The servers that serve reads, as far as anybody expects them to answer.
-    fn reading(&self, partition: &Partition) -> Vec<&Server> {
+    /// The servers that serve reads when the master does not, best first, as far as anybody expects them to
+    /// answer.
+    #[must_use]
+    pub fn reading(&self, partition: &Partition) -> Vec<&Server> {
         let is_lost = |at: usize| {
             partition.mode.reason() == Some(Reason::Unreachable) && partition.master == Some(at)
         };

@@ -91,7 +91,8 @@ pub struct Partition {
     pub advice: Option<String>,
     /// The master, lost or not.
     pub master: Option<String>,
-    /// The servers that can take reads when the master does not, best first.
+    /// The servers that take reads when the master does not, best first; of those that are lost only where
+    /// there is no other.
     pub readers: Vec<String>,
 }
 
@@ -272,7 +273,7 @@ fn partition(view: &View, partition: &view::Partition) -> Partition {
         words: view.partition_words(partition),
         advice: view.advice(partition).map(str::to_owned),
         master: partition.master.and_then(name),
-        readers: partition.readers.iter().filter_map(|reader| name(reader.server)).collect(),
+        readers: view.reading(partition).iter().map(|server| server.name.to_string()).collect(),
     }
 }
 

@@ -1,3 +1,4 @@
+use std::net::SocketAddr;
 use std::num::NonZeroU8;
 use std::time::Duration;
 
