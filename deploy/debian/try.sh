@@ -279,6 +279,14 @@ good_reload_is_done() {
     pid=$(show MainPID)
     systemctl reload failsoft.service && soon says 'read again \(SIGHUP\)' journal && is_active && is "$pid" show MainPID
 }
+what_needs_a_restart_is_shown() {
+    cp /etc/failsoft/failsoft.yaml /tmp/good.yaml
+    echo 'threads: 7' >>/etc/failsoft/failsoft.yaml
+    systemctl reload failsoft.service && soon says 'Needs a restart: threads' show StatusText
+    local status=$?
+    cat /tmp/good.yaml >/etc/failsoft/failsoft.yaml
+    return "$status"
+}
 it_comes_back() {
     local pid
     pid=$(show MainPID)
@@ -316,6 +324,7 @@ under_systemd() {
     check 'systemd: it starts, and says when it is ready' systemctl start failsoft.service
     check 'systemd: it is active' is_active
     check 'systemd: the console answers' is_ready
+    check 'systemd: its status has what it sees' soon says 'default: Read-only since' show StatusText
     check 'systemd: a client is greeted' a_client_is_greeted
     check 'systemd: it is confined, and of its own user' it_is_confined
     check 'systemd: it may have 65536 files open' is "$(most_files)" files_that_may_be_open
@@ -323,6 +332,7 @@ under_systemd() {
     check 'systemd: the Unix socket is for everybody' is '777 failsoft:failsoft' mode_of /run/failsoft/failsoft.sock
     check 'systemd: a reload of a bad file fails, and it goes on' bad_reload_is_told
     check 'systemd: a reload of a good file' good_reload_is_done
+    check 'systemd: what needs a restart is shown' what_needs_a_restart_is_shown
     check 'systemd: it is started again when it is killed' it_comes_back
     check 'systemd: an upgrade restarts it' upgrade_restarts_it
 
@@ -336,8 +346,8 @@ under_systemd() {
     check 'systemd: in time, and well' is success show Result
     rm -r /etc/systemd/system/failsoft.socket.d
 
-    systemctl enable --quiet failsoft.service
-    check 'systemd: it starts once more' systemctl start failsoft.service
+    check 'systemd: it is enabled, and starts once more' systemctl enable --quiet --now failsoft
+    check 'systemd: its status is shown' says 'active \(running\)' systemctl --no-pager status failsoft
     check 'systemd: the package is purged' apt-get purge --yes failsoft
     check 'systemd: it is stopped' is inactive systemctl is-active failsoft.service
     check 'systemd: nothing is left of it' nothing_is_left

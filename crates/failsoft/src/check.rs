@@ -1,18 +1,21 @@
 //! `failsoft check`: is this configuration good, and do the servers agree?
 
+use std::io::{IsTerminal, stderr};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use config::{Config, Role};
-use control::{ProbeTarget, check_once};
+use control::{ProbeTarget, check_once, try_login};
 use policy::cluster::{Cluster, Event};
-use policy::observation::{CheckFailure, Observation};
+use policy::observation::{CheckFailure, Observation, Replication};
 use policy::topology::Topology;
 use policy::view::{Server, View};
 use serde::Serialize;
 
 use crate::cli::Check;
-use crate::run::install_cryptography;
+use crate::http::tell;
+use crate::run::{config_file, install_cryptography};
 use crate::{Exit, wiring};
 
 /// What there is to say of a configuration.
@@ -38,10 +41,21 @@ struct Looked {
     messages: Vec<String>,
 }
 
+/// What all servers said.
+struct Visit {
+    view: View,
+    /// Of each server the accounts that it does not let in, and why.
+    refused: Vec<Vec<String>>,
+}
+
 /// Checks a configuration file.
 pub(crate) fn check(options: &Check) -> anyhow::Result<Exit> {
-    let mut report = Report { file: options.file.display().to_string(), ..Report::default() };
-    let (config, topology) = match read(options) {
+    let file = match config_file(options.file.as_deref(), "failsoft check FILE") {
+        Ok(file) => file,
+        Err(error) => return Ok(tell(&error, Exit::BadInput)),
+    };
+    let mut report = Report { file: file.display().to_string(), ..Report::default() };
+    let (config, topology) = match read(&file) {
         Ok(read) => read,
         Err(problems) => {
             report.problems = problems;
@@ -56,16 +70,9 @@ pub(crate) fn check(options: &Check) -> anyhow::Result<Exit> {
     }
     let mut exit = Exit::Done;
     if options.connect {
-        let view = connect(&config, topology)?;
-        let looked = |server: &Server| {
-            let messages = server.messages.clone();
-            Looked { words: words(server), messages }
-        };
-        report.servers = view.servers.iter().map(looked).collect();
-        let partitions = view.partitions.iter();
-        report.partitions =
-            partitions.map(|it| format!("{}: {}", it.name, view.partition_words(it))).collect();
-        if !is_well(&view) {
+        let visit = connect(&config, topology)?;
+        report.take(&visit);
+        if !visit.is_well() {
             exit = Exit::Refused;
         }
     }
@@ -74,15 +81,26 @@ pub(crate) fn check(options: &Check) -> anyhow::Result<Exit> {
 }
 
 /// Reads the file; if it is not good, what is wrong with it.
-fn read(options: &Check) -> Result<(Config, Topology), Vec<String>> {
-    let config = Config::load(&options.file)
+fn read(file: &Path) -> Result<(Config, Topology), Vec<String>> {
+    let config = Config::load(file)
         .map_err(|error| error.to_string().lines().map(str::to_owned).collect::<Vec<_>>())?;
-    let file = options.file.display();
+    let file = file.display();
     let topology = wiring::topology(&config).map_err(|error| vec![format!("{file}: {error:#}")])?;
     Ok((config, topology))
 }
 
 impl Report {
+    fn take(&mut self, Visit { view, refused }: &Visit) {
+        let looked = |(server, refused): (&Server, &Vec<String>)| {
+            let messages = server.messages.iter().chain(refused).cloned().collect();
+            Looked { words: words(server), messages }
+        };
+        self.servers = view.servers.iter().zip(refused).map(looked).collect();
+        let partitions = view.partitions.iter();
+        self.partitions =
+            partitions.map(|it| format!("{}: {}", it.name, view.partition_words(it))).collect();
+    }
+
     fn print(&self, options: &Check) {
         if options.json {
             // It has no part that JSON lacks.
@@ -113,36 +131,75 @@ fn summary(config: &Config) -> String {
     format!("{masters}, {replicas}, listening on {}", listen.join(" and "))
 }
 
-/// Looks at each server as a running failsoft would, once.
-fn connect(config: &Config, topology: Topology) -> anyhow::Result<View> {
+/// Looks at each server as a running failsoft would, once, and logs in as the accounts do.
+fn connect(config: &Config, topology: Topology) -> anyhow::Result<Visit> {
     install_cryptography();
     let settings = wiring::watching(config)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let results = runtime.block_on(look(&topology, settings.servers, settings.timeout));
-    let mut cluster = Cluster::new(topology, SystemTime::now());
-    for (server, result) in results {
-        cluster.apply(Event::Checked { server, result }, SystemTime::now());
+    let accounts = wiring::logins(config);
+    let limit = settings.timeout;
+    if stderr().is_terminal() {
+        let (many, limit) = (settings.servers.len(), limit.as_secs_f64());
+        eprintln!("asking {many} servers, for at most {limit} s each time …");
     }
-    Ok(cluster.view())
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let enabled: Vec<_> = topology.servers.iter().map(|spec| spec.enabled).collect();
+    let mut cluster = Cluster::new(topology, SystemTime::now());
+    let targets = settings.servers.into_iter().zip(accounts).zip(enabled);
+    let answers = runtime.block_on(look(targets, limit));
+    let mut refused = Vec::new();
+    for (server, answer) in answers.into_iter().enumerate() {
+        let (result, others) = answer.unzip();
+        if let Some(result) = result {
+            cluster.apply(Event::Checked { server, result }, SystemTime::now());
+        }
+        refused.push(others.unwrap_or_default());
+    }
+    Ok(Visit { view: cluster.view(), refused })
 }
 
-/// Checks all enabled servers at the same time.
+/// What a server says to the health checks, and the accounts that it does not let in.
+type Answer = (Result<Observation, CheckFailure>, Vec<String>);
+
+/// Visits all enabled servers at the same time.
 async fn look(
-    topology: &Topology,
-    targets: Vec<ProbeTarget>,
+    targets: impl Iterator<Item = ((ProbeTarget, Vec<ProbeTarget>), bool)>,
     limit: Duration,
-) -> Vec<(usize, Result<Observation, CheckFailure>)> {
-    let enabled = topology.servers.iter().zip(targets).enumerate();
-    let checks: Vec<_> = enabled
-        .filter(|(_, (spec, _))| spec.enabled)
-        .map(|(at, (_, target))| (at, tokio::spawn(check_once(target, limit))))
+) -> Vec<Option<Answer>> {
+    let visits: Vec<_> = targets
+        .map(|((monitor, accounts), enabled)| {
+            enabled.then(|| tokio::spawn(visit(monitor, accounts, limit)))
+        })
         .collect();
-    let mut results = Vec::new();
-    for (at, check) in checks {
-        let gone = |error| Err(CheckFailure { text: format!("{error}"), is_login: false });
-        results.push((at, check.await.unwrap_or_else(gone)));
+    let mut answers = Vec::new();
+    for visit in visits {
+        let Some(visit) = visit else {
+            answers.push(None);
+            continue;
+        };
+        let gone = |error| {
+            let failure = CheckFailure { text: format!("{error}"), is_login: false };
+            (Err(failure), Vec::new())
+        };
+        answers.push(Some(visit.await.unwrap_or_else(gone)));
     }
-    results
+    answers
+}
+
+/// Visits one server. One that cannot be reached is not asked again for each account.
+async fn visit(monitor: ProbeTarget, accounts: Vec<ProbeTarget>, limit: Duration) -> Answer {
+    let others = accounts.into_iter().filter(|account| *account != monitor).collect::<Vec<_>>();
+    let checked = match check_once(monitor, limit).await {
+        Err(failure) if !failure.is_login => return (Err(failure), Vec::new()),
+        checked => checked,
+    };
+    let mut refused = Vec::new();
+    for target in others {
+        let user = target.user.clone();
+        if let Err(failure) = try_login(target, limit).await {
+            refused.push(format!("account {user} cannot log in: {}", failure.text));
+        }
+    }
+    (checked, refused)
 }
 
 /// `db001:3306 master: 420 µs, 10.11.6-MariaDB, writable, replication -`.
@@ -160,8 +217,16 @@ fn words(server: &Server) -> String {
     }
 }
 
-/// Whether every server answers and every partition takes writes.
-fn is_well(view: &View) -> bool {
-    view.servers.iter().all(|server| !server.enabled || server.failure.is_none())
-        && view.partitions.iter().all(|partition| partition.mode.is_read_write())
+impl Visit {
+    /// Whether every server answers and hides nothing, lets every account in, and every partition takes
+    /// writes.
+    fn is_well(&self) -> bool {
+        let hides = |server: &Server| {
+            server.seen.as_ref().is_some_and(|seen| seen.replication == Replication::Hidden)
+        };
+        let is_well = |server: &Server| server.failure.is_none() && !hides(server);
+        self.refused.iter().all(Vec::is_empty)
+            && self.view.servers.iter().all(|server| !server.enabled || is_well(server))
+            && self.view.partitions.iter().all(|partition| partition.mode.is_read_write())
+    }
 }

@@ -66,12 +66,13 @@ pub(crate) struct Run {
 
 #[derive(Args, Debug)]
 pub(crate) struct Check {
-    /// The configuration file
-    pub(crate) file: PathBuf,
+    /// The configuration file [default: ./failsoft.yaml, then /etc/failsoft/failsoft.yaml]
+    pub(crate) file: Option<PathBuf>,
     /// Print the whole configuration, defaults included, without secrets
     #[arg(long)]
     pub(crate) show: bool,
-    /// Log in to every server as the health checks would, and tell which grants are missing
+    /// Log in to every server as the health checks and the accounts would, and tell which grants are
+    /// missing
     #[arg(long)]
     pub(crate) connect: bool,
     /// Print JSON
@@ -81,12 +82,8 @@ pub(crate) struct Check {
 
 #[derive(Args, Debug)]
 pub(crate) struct Status {
-    /// Where failsoft's console is
-    #[arg(long, default_value = "http://127.0.0.1:9306", env = "FAILSOFT_URL")]
-    pub(crate) url: String,
-    /// Print the API's answer as it is
-    #[arg(long)]
-    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) list: List,
     /// Show it again and again, until Ctrl-C
     #[arg(long, conflicts_with = "json")]
     pub(crate) watch: bool,
@@ -217,7 +214,7 @@ pub(crate) enum Switch {
 
 #[derive(Args, Debug)]
 pub(crate) struct Server {
-    /// The server, as `host:port`
+    /// The server, as `host:port`, or its host where no other server is on it
     pub(crate) server: String,
     #[command(flatten)]
     pub(crate) action: Action,

@@ -130,7 +130,8 @@ pub(crate) fn ask(url: &str, path: &str) -> Result<String, Exit> {
     console.get(path).map_err(|error| tell(&error, Exit::Unreachable))
 }
 
-fn tell(error: &anyhow::Error, exit: Exit) -> Exit {
+/// Tells of an error; the command ends so.
+pub(crate) fn tell(error: &anyhow::Error, exit: Exit) -> Exit {
     eprintln!("{error:#}");
     exit
 }

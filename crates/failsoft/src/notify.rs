@@ -4,6 +4,12 @@ use std::io;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::sync::Arc;
+
+use console::api::Configuration;
+use policy::view::View;
+use telemetry::log::one_line;
+use tokio::sync::watch;
 
 /// Sends a state such as `READY=1` or `STOPPING=1`. Without systemd this does nothing.
 pub(crate) fn notify(state: &str) {
@@ -23,6 +29,45 @@ pub(crate) fn notify_reloading() {
     notify(&format!("RELOADING=1\nMONOTONIC_USEC={micros}"));
 }
 
+/// Keeps telling what `systemctl status` shows, as long as there is something to tell.
+pub(crate) async fn keep_telling(
+    mut views: watch::Receiver<Arc<View>>,
+    mut configuration: watch::Receiver<Configuration>,
+) {
+    if std::env::var_os("NOTIFY_SOCKET").is_none() {
+        return;
+    }
+    let mut told = String::new();
+    loop {
+        let words = words(&views.borrow_and_update(), &configuration.borrow_and_update());
+        if words != told {
+            notify(&format!("STATUS={words}"));
+            told = words;
+        }
+        let changed = tokio::select! {
+            changed = views.changed() => changed,
+            changed = configuration.changed() => changed,
+        };
+        if changed.is_err() {
+            return;
+        }
+    }
+}
+
+/// What each partition can do, and what there is to know of the configuration, in a line.
+fn words(view: &View, configuration: &Configuration) -> String {
+    let partitions = view.partitions.iter();
+    let mut all: Vec<_> =
+        partitions.map(|it| format!("{}: {}", it.name, view.partition_words(it))).collect();
+    all.extend(configuration.words());
+    let waiting: Vec<_> =
+        configuration.needs_restart.iter().map(|it| it.setting.as_str()).collect();
+    if !waiting.is_empty() {
+        all.push(format!("Needs a restart: {}", waiting.join(", ")));
+    }
+    one_line(&all.join(" | "))
+}
+
 /// The socket is a path, or after an `@` a name of Linux's abstract kind.
 fn send(socket: &[u8], state: &str) -> io::Result<()> {
     let address = match socket.strip_prefix(b"@") {
@@ -34,7 +79,40 @@ fn send(socket: &[u8], state: &str) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroU8;
+    use std::time::SystemTime;
+
+    use console::api::Difference;
+    use policy::cluster::Cluster;
+    use policy::health::HealthParams;
+    use policy::topology::Topology;
+
     use super::*;
+
+    #[test]
+    fn a_line_has_what_there_is_to_know() {
+        let topology = Topology {
+            servers: Vec::new(),
+            partitions: vec!["default".into(), "blog".into()],
+            read_only: false,
+            master_may_replicate: false,
+            health: HealthParams { threshold: NonZeroU8::MIN },
+        };
+        let view = Cluster::new(topology, SystemTime::UNIX_EPOCH).view();
+        let threads = Difference { setting: "threads".into(), old: "2".into(), new: "4".into() };
+        let mut configuration = Configuration {
+            file: "failsoft.yaml".into(),
+            needs_restart: vec![threads],
+            ..Configuration::default()
+        };
+        let calm = words(&view, &configuration);
+        assert!(calm.starts_with("default: Read-only since 00:00:00 UTC (masterless)"), "{calm}");
+        assert!(calm.contains(" | blog: Read-only"), "{calm}");
+        assert!(calm.ends_with(" | Needs a restart: threads"), "{calm}");
+        configuration.invalid_since = Some("now".into());
+        let wrong = words(&view, &configuration);
+        assert!(wrong.contains(" | the configuration on disk (failsoft.yaml) is"), "{wrong}");
+    }
 
     #[test]
     fn a_state_reaches_both_kinds_of_socket() {

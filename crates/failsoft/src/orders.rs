@@ -5,7 +5,7 @@ use anyhow::{Context, bail};
 use console::api::{Difference, Pause, ReadOnly, Refused, Reloaded, Resume, Status};
 
 use crate::cli::{self, Action, Switch};
-use crate::http::{Answer, Console};
+use crate::http::{Answer, Console, tell};
 use crate::{Exit, status};
 
 /// The variable that holds the token where no file does.
@@ -98,17 +98,11 @@ fn order(
     let (console, token) =
         match Console::parse(&options.url).and_then(|it| Ok((it, token(options)?))) {
             Ok(both) => both,
-            Err(error) => {
-                eprintln!("{error:#}");
-                return Ok(Exit::BadInput);
-            }
+            Err(error) => return Ok(tell(&error, Exit::BadInput)),
         };
     let Answer { status, body } = match console.post(path, &token, json) {
         Ok(answer) => answer,
-        Err(error) => {
-            eprintln!("{error:#}");
-            return Ok(Exit::Unreachable);
-        }
+        Err(error) => return Ok(tell(&error, Exit::Unreachable)),
     };
     if options.json {
         println!("{body}");

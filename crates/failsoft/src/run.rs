@@ -23,7 +23,8 @@ use tokio_util::sync::CancellationToken;
 use crate::activation::Lent;
 use crate::cli::Run;
 use crate::handover::{self, Handover};
-use crate::notify::notify;
+use crate::http::tell;
+use crate::notify::{keep_telling, notify};
 use crate::reload::{Reloader, Told};
 use crate::signals::{Signalled, Signals};
 use crate::surface::{Asked, console_of, start_surfaces};
@@ -37,20 +38,17 @@ const CONSOLE_LIMIT: Duration = Duration::from_secs(1);
 
 /// Runs the proxy until it is told to stop.
 pub(crate) fn run(options: &Run) -> anyhow::Result<Exit> {
-    let file = options.config.clone().or_else(find_config).with_context(|| {
-        format!("no configuration: none of {} is there; name one with -c FILE", PLACES.join(", "))
-    });
-    let file = match file {
+    let file = match config_file(options.config.as_deref(), "-c FILE") {
         Ok(file) => file,
-        Err(error) => return Ok(bad_input(&error)),
+        Err(error) => return Ok(tell(&error, Exit::BadInput)),
     };
     let config = match Config::load(&file) {
         Ok(config) => config,
-        Err(error) => return Ok(bad_input(&error.into())),
+        Err(error) => return Ok(tell(&error.into(), Exit::BadInput)),
     };
     let topology = match wiring::topology(&config) {
         Ok(topology) => topology,
-        Err(error) => return Ok(bad_input(&error.context(file.display().to_string()))),
+        Err(error) => return Ok(tell(&error.context(file.display().to_string()), Exit::BadInput)),
     };
     let level = start_log(&config)?;
     // Before there are other threads.
@@ -75,13 +73,16 @@ pub(crate) fn run(options: &Run) -> anyhow::Result<Exit> {
     ))
 }
 
-fn bad_input(error: &anyhow::Error) -> Exit {
-    eprintln!("{error:#}");
-    Exit::BadInput
-}
-
-fn find_config() -> Option<PathBuf> {
-    PLACES.into_iter().find(|place| Path::new(place).is_file()).map(PathBuf::from)
+/// The configuration file: the one that was named, or the first that is where it may be.
+///
+/// # Errors
+/// There is none.
+pub(crate) fn config_file(named: Option<&Path>, how: &str) -> anyhow::Result<PathBuf> {
+    let found = || PLACES.into_iter().map(Path::new).find(|place| place.is_file());
+    let file = named.or_else(found).with_context(|| {
+        format!("no configuration: none of {} is there; name one with {how}", PLACES.join(", "))
+    });
+    file.map(Path::to_owned)
 }
 
 fn start_log(config: &Config) -> anyhow::Result<Level> {
@@ -116,15 +117,12 @@ const ASKS: usize = 16;
 async fn serve(start: Start, operators: &Handle) -> anyhow::Result<()> {
     let Start { file, config, topology, lent, level } = start;
     let mut signals = Signals::new()?;
-    let metrics = Arc::new(Metrics::new()?);
-    if let Some(file) = &config.ledger {
-        let failed = || format!("the ledger cannot be kept in {} (ledger)", file.display());
-        metrics.ledger().keep_in(file).with_context(failed)?;
-    }
-    metrics.panics().watch();
+    let metrics = Arc::new(start_metrics(&config)?);
     let control = control::start(topology, wiring::watching(&config)?, Arc::clone(&metrics));
     let (phase, watched) = watch::channel(Phase::Starting);
     let told = Told::new(&file, &config);
+    let telling = keep_telling(control.handle().views(), told.configuration.subscribe());
+    let telling = tokio::spawn(telling);
     let (reloads, asked) = mpsc::channel(RELOADS);
     let (asks, questions) = mpsc::channel(ASKS);
     let console =
@@ -158,7 +156,8 @@ async fn serve(start: Start, operators: &Handle) -> anyhow::Result<()> {
                 () = wait_for_stop(&mut signals, &reloads) => {}
                 () = ordered.cancelled() => {}
             }
-            notify("STOPPING=1");
+            telling.abort();
+            notify("STOPPING=1\nSTATUS=Draining: no new connections, transactions may end");
             phase.send_replace(Phase::Draining);
             reloading.abort();
             drain(proxy, &mut signals).await;
@@ -172,6 +171,16 @@ async fn serve(start: Start, operators: &Handle) -> anyhow::Result<()> {
     control.stop().await;
     tracing::info!("failsoft ends");
     Ok(())
+}
+
+fn start_metrics(config: &Config) -> anyhow::Result<Metrics> {
+    let metrics = Metrics::new()?;
+    if let Some(file) = &config.ledger {
+        let failed = || format!("the ledger cannot be kept in {} (ledger)", file.display());
+        metrics.ledger().keep_in(file).with_context(failed)?;
+    }
+    metrics.panics().watch();
+    Ok(metrics)
 }
 
 /// What operators look at is made on a thread of its own, so that it delays no health check.

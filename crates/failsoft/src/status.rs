@@ -22,12 +22,12 @@ pub(crate) fn status(options: &Status) -> anyhow::Result<Exit> {
     if options.watch {
         return watch(options);
     }
-    let text = match http::ask(&options.url, STATUS) {
+    let text = match http::ask(&options.list.url, STATUS) {
         Ok(text) => text,
         Err(exit) => return Ok(exit),
     };
     let status: api::Status = serde_json::from_str(&text)?;
-    if options.json {
+    if options.list.json {
         println!("{text}");
     } else {
         anstream::print!("{}", table(&status));
@@ -41,12 +41,9 @@ const CLEAR: &str = "\x1b[H\x1b[2J";
 /// Shows the status again and again; ends by a signal.
 fn watch(options: &Status) -> anyhow::Result<Exit> {
     let interval = Duration::from_secs(options.interval);
-    let console = match Console::parse(&options.url) {
+    let console = match Console::parse(&options.list.url) {
         Ok(console) => console,
-        Err(error) => {
-            eprintln!("{error:#}");
-            return Ok(Exit::BadInput);
-        }
+        Err(error) => return Ok(http::tell(&error, Exit::BadInput)),
     };
     loop {
         let shown = match fetch(&console) {

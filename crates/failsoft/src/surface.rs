@@ -67,9 +67,7 @@ pub(crate) async fn start_surfaces(
         let (console, stop) = (console.clone(), stop.clone());
         surfaces.push(operators.spawn(async move {
             let Some(listener) = door.listener(&stop, "http").await else { return };
-            if let Err(error) = console::serve(listener, console, stop).await {
-                tracing::error!("the console ended: {error}");
-            }
+            console::serve(listener, console, stop).await;
         }));
     }
     if let Some(address) = &config.admin.mysql {

@@ -71,13 +71,33 @@ fn probe_target(
     let mut accounts = config.monitor.iter().chain(&database.account).chain(&config.users);
     let account =
         accounts.next().with_context(|| format!("no account checks {}", database.key()))?;
-    Ok(control::ProbeTarget {
+    Ok(login_target(database, account, tls))
+}
+
+fn login_target(
+    database: &Database,
+    account: &config::Account,
+    tls: &control::Tls,
+) -> control::ProbeTarget {
+    control::ProbeTarget {
         host: database.host.clone(),
         port: database.port,
         user: account.name.clone(),
         pass: account.pass.expose().to_owned(),
         tls: tls.clone(),
-    })
+    }
+}
+
+/// As whom sessions log in to each server, in the order of the configuration. None for a server that is told
+/// the client's address: it may well let nobody in from here.
+pub(crate) fn logins(config: &Config) -> Vec<Vec<control::ProbeTarget>> {
+    let tls = watching_tls(&config.tls);
+    let of = |database: &Database| {
+        let own = database.account.as_ref().map_or(&config.users[..], std::slice::from_ref);
+        let accounts = own.iter().filter(|_| !database.proxy_protocol);
+        accounts.map(|account| login_target(database, account, &tls)).collect()
+    };
+    config.databases.iter().map(of).collect()
 }
 
 fn watching_tls(tls: &config::Tls) -> control::Tls {

@@ -271,17 +271,25 @@ async fn check_connect_tells_what_servers_are_like() {
                 MONITOR.user, MONITOR.pass
             )
         };
-        // The right way round, and the wrong one.
+        let good = databases(master, replica);
+        let monitor = format!("monitor: {{user: {}, pass: {}}}\n", MONITOR.user, MONITOR.pass);
+        // The right way round, and the wrong one; an account with another password; checks without a grant.
         let table = [
-            (
-                databases(master, replica),
-                0,
-                vec!["Read-write", "writable", "replication: Up to Date"],
-            ),
+            (good.clone(), 0, vec!["Read-write", "writable", "replication: Up to Date"]),
             (
                 databases(replica, master),
                 1,
                 vec!["misconfigured", "replicates from", "Not A Replica"],
+            ),
+            (
+                good.replace("app-pass", "other"),
+                1,
+                vec!["Read-write", "    account app cannot log in: 1045 (28000): Access denied"],
+            ),
+            (
+                good.replace(&monitor, "monitor: {user: app, pass: app-pass}\n"),
+                1,
+                vec!["Read-write", "    replication is hidden from this account: GRANT "],
             ),
         ];
         for (text, code, parts) in table {
