@@ -13,8 +13,8 @@ export CARGO
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 FAILSOFT := $(TARGET)/debug/failsoft
 
-.PHONY: help demo build test lint audit unit deploy-test promote-test package package-test book suite-test \
-  differential soak drivers-test compose-test bench guard fuzz
+.PHONY: help demo build test lint audit unit deploy-test promote-test pages-test package package-test book \
+  book-test suite-test differential soak drivers-test compose-test bench guard fuzz
 
 help: ## list the targets
 	@sed -n -E 's/^([a-z-]+):.*## (.*)/  make \1	\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -31,7 +31,7 @@ test: ## everything that CI checks, with the drivers that are light
 	scripts/setup.sh drivers
 	$(MAKE) lint
 	FAILSOFT_TEST_DRIVERS=present $(MAKE) unit
-	$(MAKE) promote-test deploy-test
+	$(MAKE) promote-test pages-test book-test deploy-test
 	$(MAKE) guard
 	$(MAKE) package-test
 	$(MAKE) compose-test
@@ -51,7 +51,10 @@ unit: build ## tests of the workspace, end to end against real servers included
 	scripts/unit.sh
 
 promote-test: build ## docs/promoting.md, played on private servers of both flavours
-	tests/promote/run.py $(FAILSOFT)
+	tests/pages/promote.py $(FAILSOFT)
+
+pages-test: build ## the commands of all other pages, run on such servers or known to be run by another test
+	tests/pages/run.py $(FAILSOFT)
 
 deploy-test: build ## alert rules and dashboard against the metrics, Kubernetes manifests against its schemas
 	deploy/prometheus/check.sh
@@ -69,8 +72,17 @@ package-test: ## the package in a clean container: installed, run, upgraded, pur
 	  echo 'the Debian package is skipped: dpkg-dev is not installed'; \
 	fi
 
-book: ## the documentation as a book, in target/book; needs mdbook
-	mdbook build docs
+book: ## the documentation as a book, in target/book, and whether its links lead somewhere
+	@scripts/setup.sh book
+	@PATH="$$PATH:$${FAILSOFT_CACHE:-$$HOME/.cache/failsoft}/mdbook" mdbook build docs
+	@scripts/book.py check target/book
+
+book-test: ## the same, but for a machine where mdBook cannot be run
+	@if command -v mdbook >/dev/null || unshare --map-root-user --mount true || [ "$${CI:-}" = true ]; then \
+	  $(MAKE) book; \
+	else \
+	  echo 'the book is skipped: without user namespaces mdBook cannot be run here'; \
+	fi
 
 suite-test: build ## every one of MariaDB's own tests through failsoft, and what they send; takes an hour
 	@scripts/setup.sh drivers

@@ -7,9 +7,10 @@
 #                            docker-compose and debootstrap
 #   scripts/setup.sh bench   the same, strace, and MySQL Router, unpacked as MySQL is
 #   scripts/setup.sh guard   cargo, MariaDB and valgrind
+#   scripts/setup.sh book    mdBook, unpacked as MySQL is
 #   scripts/setup.sh drivers the same as for test; PHP, Perl, Ruby and Python with their drivers, programs that
-#                            dump, a browser for the console, valgrind, promtool, dpkg-dev, and cargo-deny,
-#                            built from source: all that make test needs
+#                            dump, a browser for the console, valgrind, promtool, mdBook, dpkg-dev, curl,
+#                            jq, openssl, and cargo-deny, built from source: all that make test needs
 #   scripts/setup.sh all-drivers
 #                            the same, Go and Java with their drivers (0.8 GB), and sqlx of Rust
 #
@@ -455,6 +456,31 @@ EOF
     has_router || fail "MySQL Router does not run: $("$CACHE/router/mysqlrouter" --version 2>&1)"
 }
 
+# --- mdBook, beside the system ---------------------------------------------------------------------
+
+has_mdbook() { has mdbook || "$CACHE/mdbook/mdbook" --version >/dev/null 2>&1; }
+
+install_mdbook() {
+    local partial=$CACHE/mdbook.partial loader
+    say "the documentation is made a book with mdBook, which is in Debian unstable: unpacking it into $CACHE/mdbook (20 MB to download, 66 MB on disk)"
+    mkdir -p "$CACHE"
+    rm -rf "$partial"
+    download_unstable "$partial/apt" mdbook
+    unpack_unstable "$partial/apt" "$partial/root"
+    loader=$(loader_in "$partial")
+    # It looks for its icons in /usr/share only, so it is shown its own there, and nobody else is.
+    cat >"$partial/mdbook" <<EOF
+#!/bin/sh
+here=\$(CDPATH='' cd -- "\$(dirname -- "\$0")" && pwd)
+exec unshare --map-root-user --mount sh -c 'mount --bind "\$0/root/usr/share" /usr/share && exec "\$@"' "\$here" \\
+    "\$here/$loader" --library-path "\$here/${loader%/*}" "\$here/root/usr/bin/mdbook" "\$@"
+EOF
+    chmod 755 "$partial/mdbook"
+    rm -rf "$partial/apt" "$CACHE/mdbook"
+    mv "$partial" "$CACHE/mdbook"
+    has_mdbook || fail "mdBook does not run: $("$CACHE/mdbook/mdbook" --version 2>&1)"
+}
+
 # --- what to do ---------------------------------------------------------------------------------
 
 need_cargo() {
@@ -493,13 +519,21 @@ setup_guard() {
     has valgrind || install 'instructions are counted' valgrind
 }
 
+setup_book() {
+    has_mdbook || install_mdbook
+}
+
 setup_drivers() {
     setup_test
     setup_guard
     has cargo-deny || install_deny
     has_promtool || install_promtool
+    # Where it cannot be run, the book is skipped.
+    if unshare --map-root-user --mount true 2>/dev/null; then setup_book; fi
     has_browser || install_browser
     has dpkg-shlibdeps || install_packages 'a Debian package is built' dpkg-dev
+    { has curl && has jq && has openssl; } ||
+        install_packages 'commands of the documentation are run' curl jq openssl
     install_drivers
 }
 
@@ -513,7 +547,8 @@ case ${1:-} in
     test) setup_test ;;
     bench) setup_bench ;;
     guard) setup_guard ;;
+    book) setup_book ;;
     drivers) setup_drivers ;;
     all-drivers) setup_all_drivers ;;
-    *) fail 'usage: scripts/setup.sh demo|test|bench|guard|drivers|all-drivers' ;;
+    *) fail 'usage: scripts/setup.sh demo|test|bench|guard|book|drivers|all-drivers' ;;
 esac

@@ -65,18 +65,14 @@ find_engine() {
 start_stack() {
   export COMPOSE_PROJECT_NAME=failsoft-test-$$
   # An image and ports of its own: a stack that is in use stays undisturbed.
-  export FAILSOFT_IMAGE=failsoft-test FAILSOFT_PORT=0 FAILSOFT_ADMIN_PORT=0
+  export FAILSOFT_IMAGE=failsoft-test FAILSOFT_PORT=0 FAILSOFT_ADMIN_PORT=0 FAILSOFT_PROMETHEUS_PORT=0
   if [ -z "${FAILSOFT_DOCKERFILE:-}" ]; then
     scripts/compose-image.sh
     export FAILSOFT_CONTEXT=target/compose FAILSOFT_DOCKERFILE=Dockerfile
   fi
   scripts/base-image.sh
-  "${compose[@]}" build >"$work/build.log" 2>&1 || {
-    tail -n 40 "$work/build.log" >&2
-    die 'the images cannot be built'
-  }
   containers_up=yes
-  "${compose[@]}" up -d >"$work/up.log" 2>&1 || {
+  "${compose[@]}" --profile monitoring up -d --build >"$work/up.log" 2>&1 || {
     tail -n 40 "$work/up.log" >&2
     die 'the stack does not start'
   }
@@ -99,7 +95,7 @@ clean_up() {
       printf '%s\n' '--- the open session'
       cat "$work/session" 2>/dev/null || true
     fi
-    "${compose[@]}" down --volumes --remove-orphans --timeout 5 >"$work/down.log" 2>&1 || {
+    "${compose[@]}" --profile monitoring down --volumes --remove-orphans --timeout 5 >"$work/down.log" 2>&1 || {
       cat "$work/down.log"
       code=1
     }
@@ -192,6 +188,8 @@ rw_is_refused_with_reason() { says '^503$' http /rw && says 'severed' http /rw; 
 ro_is_fine() { says '^200$' http /ro; }
 both_are_fine() { says '^200$' http /rw && says '^200$' http /ro; }
 metric_says() { says "^failsoft_partition_mode\{partition=\"default\",reason=\"severed\"\} $1\$" http /metrics; }
+prometheus() { docker exec "$client" curl --silent --show-error --max-time 5 "http://prometheus:9090/api/v1/$1" 2>&1; }
+it_is_watched() { says '"value":\[[0-9.]+,"1"\]' prometheus 'query?query=up' && says '"FailsoftMasterLost"' prometheus rules; }
 container_is() { prints "$1" docker inspect --format '{{.State.Health.Status}}' "$2"; }
 
 reads_go_on() { prints 'before' session 'SELECT note FROM notes WHERE id = 1;' && prints 'before' sql 'SELECT note FROM notes WHERE id = 1'; }
@@ -200,6 +198,7 @@ writes_are_refused() {
 }
 row_is_once_on() { prints '1' on "$1" "SELECT COUNT(*) FROM notes WHERE note = 'after'"; }
 rows_are_exactly() { prints $'1\tbefore\n4\tafter' on "$1" 'SELECT id, note FROM notes ORDER BY id'; }
+is_sound() { "${compose[@]}" -f "$1" config -q; }
 on_both_servers() { soon "$1" "$master" && soon "$1" "$replica"; }
 
 write_before() {
@@ -215,13 +214,18 @@ trap clean_up EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
+check 'the file for failsoft by itself is sound' is_sound deploy/compose/production.yml
 start_stack
 check 'the stack is up: verdicts /rw and /ro are 200' soon both_are_fine
 check 'the container of failsoft is healthy' soon container_is healthy "$failsoft"
+check 'failsoft status in its container' says '^default: Read-write' "${compose[@]}" exec -T failsoft failsoft status
+check 'mariadb in the container of the client' says '^1$' \
+  "${compose[@]}" exec -T client mariadb --batch --skip-column-names --execute='SELECT 1'
+check 'Prometheus scrapes failsoft, and has its alerts' soon it_is_watched
 open_session
 check 'a write through failsoft is on the replica' write_before
 
-docker stop --time 10 "$master" >/dev/null
+"${compose[@]}" stop master >"$work/stop.log" 2>&1
 check 'the master is stopped: reads go on, in the open session and in a new one' reads_go_on
 check 'the flip: failsoft_partition_mode is 1 for severed' soon metric_says 1
 check 'after it: reads go on' reads_go_on
@@ -230,7 +234,7 @@ check 'verdict /rw is 503 with the reason' rw_is_refused_with_reason
 check 'verdict /ro is 200' ro_is_fine
 check 'the container of failsoft is still healthy' container_is healthy "$failsoft"
 
-docker start "$master" >/dev/null
+"${compose[@]}" start master >"$work/start.log" 2>&1
 check 'the master is started: verdict /rw is 200 again' soon both_are_fine
 check 'the metric is 0 again' metric_says 0
 check 'the session that was open all the time writes again' prints '' session "INSERT INTO notes VALUES (4, 'after');"

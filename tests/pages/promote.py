@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Does what docs/promoting.md says, against private servers with failsoft in front.
 
-    tests/promote/run.py FAILSOFT [--flavor mariadb|mysql] [--page FILE] [--show]
+    tests/pages/promote.py FAILSOFT [--flavor mariadb|mysql] [--page FILE] [--show]
 
 FAILSOFT is the program. Servers are found on PATH, by FAILSOFT_TEST_MARIADBD and
 FAILSOFT_TEST_MYSQLD, or in ~/.cache/failsoft/mysql. Exits with 0 if all is as the page says, with 1
@@ -9,15 +9,12 @@ if something is not, and with 2 where it cannot be tried. A flavour that is not 
 skipped, but for CI=true or where it is asked for.
 """
 
-import argparse
 import itertools
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 
@@ -25,10 +22,10 @@ import time
 sys.dont_write_bytecode = True
 
 import page
-from servers import (PATIENCE_S, ROOT_PASS, Failsoft, Failure, MariaDb, MySql, Server, Session,
-                     free_ports, furnish, quiet, run, wait_until)
+import stand
+from servers import (PATIENCE_S, ROOT_PASS, Failure, Session, clients, quiet, run, template,
+                     wait_until)
 
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 PLACES = {"old-master": 0, "new-master": 1, "other-replica": 2}
 # In which order the cases of the page are played, on the same servers. After each that ends with
 # another master, db001 and db002 are the names of other servers.
@@ -64,67 +61,39 @@ class Writer:
         self.session.end()
 
 
-class Stand:
+class Promotion(stand.Stand):
     """Three servers with failsoft in front, and the steps that are taken with them."""
 
     def __init__(self, flavor, data, folder, options):
-        self.flavor, self.show, self.values, self.numbers = (
-            flavor, options.show, {}, itertools.count(1))
-        # In the order of the page: db001, db002 and db003.
-        self.servers = []
-        for number, port in enumerate(free_ports(3), start=1):
-            place = os.path.join(folder, f"server-{number}")
-            os.mkdir(place)
-            subprocess.run(["cp", "-r", "--sparse=always", data, f"{place}/data"], check=True)
-            read_only = flavor.read_only if number > 1 else []
-            self.servers.append(Server(flavor, place, number, port, read_only))
-        self.failsoft = Failsoft(options.failsoft, folder)
+        super().__init__(flavor, data, folder, options, 3, flavor.read_only)
+        self.values, self.numbers = {}, itertools.count(1)
         self.acknowledged, self.session, self.writer, self.waiting = [], None, None, 0
 
     def start(self):
-        for server in self.servers:
-            server.launch()
-        for server in self.servers:
-            server.wait_ready()
-        for replica in self.servers[1:]:
-            replica.ask(self.flavor.follow.format(port=self.servers[0].port))
+        super().start()
         self.servers[0].ask("CREATE EVENT app.nightly ON SCHEDULE EVERY 1 DAY STARTS '2037-01-01' "
                             "DO DELETE FROM app.note")
+        self.failsoft.install()
+        self.failsoft.know_secrets()
 
     def end(self):
         if self.writer:
             self.writer.end()
         if self.session:
             self.session.end()
-        self.failsoft.stop()
-        for server in self.servers:
-            server.kill()
-
-    # What the page calls things, and what they are called here.
+        super().end()
 
     def real(self, text):
         for name, value in self.values.items():
             text = re.sub(rf"\b{name}\b", value, text)
-        for number, server in enumerate(self.servers, start=1):
-            name, port = f"db{number:03}", server.port
-            text = re.sub(rf"(_HOST='){name}(', \w+_PORT=)3306", rf"\g<1>127.0.0.1\g<2>{port}", text)
-            text = text.replace(f"{{host: {name},", f"{{host: 127.0.0.1, port: {port},")
-            text = text.replace(f"'{name}':3306", f"'127.0.0.1':{port}")
-            text = text.replace(f"{name}:3306", f"127.0.0.1:{port}")
-            text = text.replace(f"--host={name}", f"--protocol=tcp --host=127.0.0.1 --port={port}")
-        return text.replace("/etc/failsoft/failsoft.yaml", self.failsoft.file)
-
-    def as_page(self, text):
-        for number, server in enumerate(self.servers, start=1):
-            text = text.replace(f"127.0.0.1:{server.port}", f"db{number:03}:3306")
-        return text.replace(self.failsoft.file, "/etc/failsoft/failsoft.yaml")
+        return super().real(text)
 
     # Steps.
 
     def take(self, step, case):
         if self.show:
             print(f"  {step.line:4} {case}: {' '.join(step.words)} {step.language}", flush=True)
-        if not step.language:
+        if step.kind == "check":
             return self.check(step.words)
         if step.language in ("yaml", "yml"):
             return self.configure(step.text)
@@ -183,29 +152,11 @@ class Stand:
         cell = rows[-2].index(wanted["column"]) if "column" in wanted else 0
         return rows[-1][cell].replace("\\n", "") if rows else ""
 
-    def order(self, command, said):
-        """Runs a command beside failsoft; what it shows has to be what the page says."""
-        seen = []
-        def look():
-            done = run(["sh", "-c", self.real(command)], env=self.failsoft.environment)
-            seen[:] = [self.as_page(done.stdout + done.stderr)]
-            return page.shows(said, seen[0]) if said else done.returncode == 0
-        # To look again changes nothing, and what is looked for may take some checks.
-        if re.match(r"failsoft (status|check)", command):
-            wait_until(lambda: f"{command} shows\n{chr(10).join(said)}\nIt shows\n{seen[0]}", look)
-        elif not look():
-            expected = "\n".join(said)
-            raise Failure(f"{command} is to show\n{expected}\nIt shows\n{seen[0]}")
-        if self.show:
-            print(f"$ {command}\n{seen[0]}", flush=True)
-
     def administer(self, server, command):
         """Runs a command on the host of a server."""
         folder, flavor = server.folder, self.flavor
-        verb = re.fullmatch(rf"systemctl (start|stop|enable --now|disable --now) {flavor.service}",
-                            command)
-        if verb:
-            return server.start() if verb[1] in ("start", "enable --now") else server.stop()
+        if self.serve(server, command):
+            return
         if command.startswith("mariadb-install-db "):
             # The installation's own accounts; the others come back with the dump.
             server.password = ""
@@ -292,12 +243,6 @@ class Stand:
         if self.writer.refused:
             raise Failure(f"a client got an error: {self.writer.refused[0]}")
 
-    def synced(self, behind, ahead):
-        position = self.servers[ahead].ask(self.flavor.executed)[0][0]
-        ask = self.flavor.has.format(position=position)
-        wait_until(f"db{behind + 1:03} has {position}",
-                   lambda: self.servers[behind].ask(ask)[0][0] == "1")
-
     def check_master_dies(self, alone=False):
         """db003 misses what db002 has, and with `alone` both miss what only the master has."""
         self.end_writer()
@@ -354,60 +299,25 @@ class Stand:
             raise Failure(f"rows differ: {[len(it) for it in rows]}")
 
 
-def template(flavor, folder):
-    """An initialised server with accounts, to be copied."""
-    place = os.path.join(folder, "template")
-    os.mkdir(place)
-    done = run(flavor.initialise(os.path.join(place, "data")), cwd=place)
-    if done.returncode:
-        raise Failure(f"{flavor.name} cannot be initialised:\n{done.stdout}{done.stderr}")
-    furnish(Server(flavor, place, 9, free_ports(1)[0]))
-    return os.path.join(place, "data")
-
-
-def play(stand, steps):
+def play(stage, steps):
     """Takes every step of the page."""
     count = 0
     for case in CASES:
         for step in steps:
-            if step.belongs(stand.flavor.name, case):
+            if step.belongs(stage.flavor.name, case):
                 count += 1
                 try:
-                    stand.take(step, case)
+                    stage.take(step, case)
                 except Failure as failure:
                     raise Failure(f"line {step.line}, {case}: {failure}") from None
         if case in PROMOTIONS:
-            stand.servers[:2] = reversed(stand.servers[:2])
+            stage.servers[:2] = reversed(stage.servers[:2])
     return count
 
 
-def scratch():
-    """Memory where there is enough of it: what is written here need not outlive anything."""
-    memory = "/dev/shm"
-    if os.environ.get("TMPDIR") or not os.access(memory, os.W_OK):
-        return None
-    return memory if shutil.disk_usage(memory).free > 4 << 30 else None
-
-
-def try_flavor(flavor, steps, options):
-    begin = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="failsoft-promote-", dir=scratch()) as folder:
-        stand = Stand(flavor, template(flavor, folder), folder, options)
-        try:
-            stand.start()
-            count = play(stand, steps)
-        finally:
-            stand.end()
-    print(f"{flavor.name}: {count} steps are as the page says, "
-          f"{time.monotonic() - begin:.0f} s", flush=True)
-
-
 def main():
-    parser = argparse.ArgumentParser(description="Does what docs/promoting.md says.")
-    parser.add_argument("failsoft", help="the program")
-    parser.add_argument("--flavor", choices=["mariadb", "mysql"])
-    parser.add_argument("--page", default=os.path.join(ROOT, "docs", "promoting.md"))
-    parser.add_argument("--show", action="store_true", help="print each step and what it shows")
+    parser = stand.arguments("Does what docs/promoting.md says.")
+    parser.add_argument("--page", default=os.path.join(stand.ROOT, "docs", "promoting.md"))
     options = parser.parse_args()
     # What was started is ended then, too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("told to end"))
@@ -418,21 +328,21 @@ def main():
     except (OSError, ValueError, subprocess.SubprocessError) as error:
         print(f"{options.page} cannot be tried with {options.failsoft}: {error}", file=sys.stderr)
         sys.exit(2)
-    tried, failed = 0, 0
-    for flavor in (MariaDb(), MySql()):
-        if options.flavor not in (None, flavor.name):
-            continue
-        if not flavor.is_there:
-            print(f"{flavor.name}: skipped, there is none on this machine", flush=True)
-            failed += bool(options.flavor or os.environ.get("CI"))
-            continue
-        tried += 1
+
+    def try_flavor(flavor, folder):
+        stage = Promotion(flavor, template(flavor, folder, clients(flavor)), folder, options)
         try:
-            try_flavor(flavor, steps, options)
-        except (Failure, OSError, subprocess.SubprocessError) as failure:
-            print(f"{flavor.name}: {options.page}, {failure}", file=sys.stderr)
-            failed += 1
-    sys.exit(2 if not tried else min(failed, 1))
+            stage.start()
+            return play(stage, steps)
+        except Failure as failure:
+            raise Failure(f"{options.page}, {failure}") from None
+        finally:
+            stage.end()
+
+    there, failed = stand.flavors(options)
+    for flavor in there:
+        failed += stand.attempt(flavor, try_flavor)
+    sys.exit(2 if not there else min(failed, 1))
 
 
 if __name__ == "__main__":

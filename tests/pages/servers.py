@@ -4,13 +4,17 @@ Everything lies in one scratch folder and listens on loopback. Accounts are made
 the binary logs, so that all servers have the same ones and no GTIDs of their own.
 """
 
+import fcntl
+import itertools
 import os
+import random
 import re
 import shlex
 import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import threading
 import time
 import urllib.error
@@ -41,14 +45,31 @@ def wait_until(what, look):
 
 
 def free_ports(count):
-    """Loopback ports that nobody listens on."""
-    sockets = [socket.socket() for _ in range(count)]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
+    """Loopback ports that stay ours while nobody listens on them: from outside the kernel's range
+    for outgoing connections, each with a lock that the tests in Rust respect as well."""
+    folder = os.path.join(tempfile.gettempdir(), "failsoft-ports")
+    if not os.path.isdir(folder):
+        os.makedirs(folder, exist_ok=True)
+        os.chmod(folder, 0o1777)
+    with open("/proc/sys/net/ipv4/ip_local_port_range", encoding="ascii") as file:
+        low, high = map(int, file.read().split())
+    every = range(20_000, 65_536)
+    candidates = [it for it in every if not low <= it <= high] or [*every]
+    random.shuffle(candidates)
+    return [*itertools.islice((port for port in candidates if lease(folder, port)), count)]
+
+
+def lease(folder, port):
+    """Whether a port is ours now, until this process ends."""
+    lock = os.open(os.path.join(folder, str(port)), os.O_RDONLY | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with socket.socket() as one:
+            one.bind(("127.0.0.1", port))
+        return True
+    except OSError:
+        os.close(lock)
+        return False
 
 
 def run(command, **options):
@@ -230,17 +251,22 @@ def quiet(text):
     return "\n".join(it for it in text.splitlines() if "password on the command line" not in it)
 
 
-def furnish(server):
-    """Accounts, and a schema with a table, on a server that was just initialised."""
+def clients(flavor):
+    """The accounts of applications and of the health checks, and a table, as statements."""
+    return [flavor.account("app", APP_PASS), "GRANT ALL ON app.* TO app@'%'",
+            flavor.account("failsoft", MONITOR_PASS),
+            f"GRANT {flavor.monitor_grant} ON *.* TO failsoft@'%'",
+            "CREATE TABLE app.note (id INT PRIMARY KEY, v TEXT)"]
+
+
+def furnish(server, statements):
+    """Accounts, and a schema, on a server that was just initialised; and what else is given."""
     server.password, flavor = "", server.flavor
     server.start()
-    accounts = [("root", ROOT_PASS), ("app", APP_PASS), ("failsoft", MONITOR_PASS),
-                ("repl", REPL_PASS)]
-    statements = ["SET SESSION sql_log_bin = 0", *(flavor.account(*it) for it in accounts),
-                  "GRANT ALL ON *.* TO root@'%' WITH GRANT OPTION", "GRANT ALL ON app.* TO app@'%'",
-                  f"GRANT {flavor.monitor_grant} ON *.* TO failsoft@'%'",
-                  "GRANT REPLICATION SLAVE ON *.* TO repl@'%'", "CREATE DATABASE app",
-                  "CREATE TABLE app.note (id INT PRIMARY KEY, v TEXT)",
+    statements = ["SET SESSION sql_log_bin = 0", flavor.account("root", ROOT_PASS),
+                  "GRANT ALL ON *.* TO root@'%' WITH GRANT OPTION",
+                  flavor.account("repl", REPL_PASS), "GRANT REPLICATION SLAVE ON *.* TO repl@'%'",
+                  "CREATE DATABASE app", *statements,
                   f"ALTER USER root@localhost IDENTIFIED BY '{ROOT_PASS}'", *flavor.tidy]
     done = server.client("; ".join(statements))
     if done.returncode:
@@ -249,6 +275,26 @@ def furnish(server):
     own = re.compile(r"auto\.cnf|binlog\.|relay|multi-master")
     for name in filter(own.match, os.listdir(server.data)):
         os.remove(os.path.join(server.data, name))
+
+
+def template(flavor, folder, statements=()):
+    """An initialised server with accounts, to be copied."""
+    place = os.path.join(folder, "template")
+    os.mkdir(place)
+    done = run(flavor.initialise(os.path.join(place, "data")), cwd=place)
+    if done.returncode:
+        raise Failure(f"{flavor.name} cannot be initialised:\n{done.stdout}{done.stderr}")
+    furnish(Server(flavor, place, 9, free_ports(1)[0]), statements)
+    return os.path.join(place, "data")
+
+
+def scratch():
+    """A folder in memory where there is enough of it: what is written there need not outlive
+    anything."""
+    memory = "/dev/shm"
+    is_fit = (not os.environ.get("TMPDIR") and os.access(memory, os.W_OK)
+              and shutil.disk_usage(memory).free > 4 << 30)
+    return tempfile.TemporaryDirectory(prefix="failsoft-pages-", dir=memory if is_fit else None)
 
 
 class Session:
@@ -304,25 +350,43 @@ class Session:
 
 
 class Failsoft:
-    """failsoft before the servers."""
+    """failsoft before the servers, and the environment that its commands are run in."""
 
     def __init__(self, program, folder):
-        self.program, self.folder, self.process = os.path.abspath(program), folder, None
-        commands = os.path.join(folder, "bin")
-        os.mkdir(commands)
-        os.symlink(self.program, os.path.join(commands, "failsoft"))
+        self.program, self.folder = os.path.abspath(program), folder
+        self.process, self.starts = None, 0
+        self.commands = os.path.join(folder, "bin")
+        os.mkdir(self.commands)
         self.file = os.path.join(folder, "failsoft.yaml")
-        self.port, self.console = free_ports(2)
+        self.port, self.console, self.admin = free_ports(3)
         self.environment = {
-            **os.environ, "PATH": f"{commands}:{os.environ['PATH']}",
-            "APP_DB_PASS": APP_PASS, "FAILSOFT_DB_PASS": MONITOR_PASS,
-            "FAILSOFT_ADMIN_TOKEN": TOKEN, "FAILSOFT_URL": f"http://127.0.0.1:{self.console}"}
+            **os.environ, "PATH": f"{self.commands}:{os.environ['PATH']}",
+            "FAILSOFT_URL": f"http://127.0.0.1:{self.console}"}
 
-    def start(self):
-        with open(os.path.join(self.folder, "failsoft.log"), "wb") as log:
-            self.process = subprocess.Popen([self.program, "run", "-c", self.file], stderr=log,
-                                            stdin=subprocess.DEVNULL, stdout=log,
+    def install(self):
+        """Puts it on the path."""
+        os.symlink(self.program, os.path.join(self.commands, "failsoft"))
+
+    def know_secrets(self):
+        """What the configuration names is in the environment."""
+        self.environment.update(APP_DB_PASS=APP_PASS, FAILSOFT_DB_PASS=MONITOR_PASS,
+                                FAILSOFT_ADMIN_TOKEN=TOKEN)
+
+    def launch(self, file):
+        """Starts it with a file, seen from its folder, without waiting."""
+        # Each has a log of its own: one may run while the next is started.
+        self.starts += 1
+        with open(self.log_file(), "wb") as log:
+            self.process = subprocess.Popen([self.program, "run", "-c", file], stderr=log,
+                                            stdin=subprocess.DEVNULL, stdout=log, cwd=self.folder,
                                             env=self.environment)
+
+    def start(self, file=None):
+        self.launch(file or self.file)
+        self.wait_ready()
+
+    def wait_ready(self):
+        """Waits until it lets clients write."""
         wait_until(lambda: f"failsoft serves:\n{self.log()}",
                    lambda: self.get("/rw").startswith("read-write"))
 
@@ -338,9 +402,16 @@ class Failsoft:
         except OSError:
             return ""
 
+    def said(self):
+        """All of its log since it was started."""
+        with open(self.log_file(), encoding="utf-8") as file:
+            return file.read()
+
+    def log_file(self):
+        return os.path.join(self.folder, f"failsoft-{self.starts}.log")
+
     def log(self):
-        with open(os.path.join(self.folder, "failsoft.log"), encoding="utf-8") as file:
-            return "".join(file.readlines()[-20:])
+        return "\n".join(self.said().splitlines()[-20:])
 
     def stop(self):
         if self.process and self.process.poll() is None:
