@@ -12,9 +12,12 @@ use tokio::net::TcpStream;
 use wire::frame::put_packet;
 
 /// Rows of the table; ids run from 1.
-const ROWS: u64 = 10_000;
+pub(crate) const ROWS: u64 = 10_000;
 /// Room for many replies of a point select.
 const BUFFER: usize = 16 << 10;
+
+/// The point select, to be prepared.
+pub(crate) const PREPARE: &[u8] = b"SELECT c FROM sbtest WHERE id=?";
 
 /// Statements that make the table which [`Client::point_select`] reads.
 pub(crate) fn setup() -> [String; 3] {
@@ -59,14 +62,11 @@ impl Client {
 
     /// Prepares the point select, so that it is executed from then on.
     pub(crate) async fn prepare(&mut self) -> anyhow::Result<()> {
-        put_command(&mut self.command, 0x16, b"SELECT c FROM sbtest WHERE id=?")?;
+        put_command(&mut self.command, 0x16, PREPARE)?;
         self.stream.write_all(&self.command).await?;
         // The answer, a parameter and a column, each list with its EOF.
         self.read_until(|bytes| Ok(count_packets(bytes) >= 5)).await?;
-        match *self.buffer {
-            [_, _, _, _, 0, a, b, c, d, ..] => self.prepared = Some([a, b, c, d]),
-            _ => bail!("the statement was not prepared"),
-        }
+        self.prepared = Some(prepared_id(&self.buffer)?);
         Ok(())
     }
 
@@ -89,17 +89,7 @@ impl Client {
     pub(crate) async fn point_select(&mut self) -> anyhow::Result<()> {
         self.random = next_random(self.random);
         let id = self.random % ROWS + 1;
-        match self.prepared {
-            None => {
-                let text = format!("SELECT c FROM sbtest WHERE id={id}");
-                put_command(&mut self.command, 3, text.as_bytes())?;
-            }
-            Some(number) => {
-                // No cursor, once; no NULL, types follow; a BIGINT (P: page_protocol_com_stmt_execute).
-                let head = [number.as_slice(), &[0, 1, 0, 0, 0, 0, 1, 8, 0]].concat();
-                put_command(&mut self.command, 0x17, &[head, id.to_le_bytes().to_vec()].concat())?;
-            }
-        }
+        put_select(&mut self.command, self.prepared, id)?;
         self.stream.write_all(&self.command).await?;
         self.read_until(is_whole_result).await
     }
@@ -120,6 +110,33 @@ impl Client {
                 return Ok(());
             }
         }
+    }
+}
+
+/// Makes `command` the point select of a row, in text or of a prepared statement.
+pub(crate) fn put_select(
+    command: &mut Vec<u8>,
+    prepared: Option<[u8; 4]>,
+    id: u64,
+) -> anyhow::Result<()> {
+    match prepared {
+        None => {
+            let text = format!("SELECT c FROM sbtest WHERE id={id}");
+            put_command(command, 3, text.as_bytes())
+        }
+        Some(number) => {
+            // No cursor, once; no NULL, types follow; a BIGINT (P: page_protocol_com_stmt_execute).
+            let head = [number.as_slice(), &[0, 1, 0, 0, 0, 0, 1, 8, 0]].concat();
+            put_command(command, 0x17, &[head, id.to_le_bytes().to_vec()].concat())
+        }
+    }
+}
+
+/// The number of the statement that an answer says is prepared.
+pub(crate) fn prepared_id(answer: &[u8]) -> anyhow::Result<[u8; 4]> {
+    match *answer {
+        [_, _, _, _, 0, a, b, c, d, ..] => Ok([a, b, c, d]),
+        _ => bail!("the statement was not prepared"),
     }
 }
 

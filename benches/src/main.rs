@@ -8,7 +8,8 @@
 //! options ─▶ peers::start ─▶ for loads and connections { for rounds { for peers { load::measure } } } ─▶ report
 //! ```
 //!
-//! The same again with everything on one processor ([`pinned`]), then what is measured once or in bulk:
+//! The same again with a server that answers from memory ([`scripted`]), and with everything on one
+//! processor ([`pinned`]); then what is measured once or in bulk,
 //! [`bulk`], [`idle`], [`syscalls`]; and how costs grow, [`curves`].
 //!
 //! Or it counts instructions, see [`instructions`].
@@ -27,6 +28,7 @@ mod peers;
 mod pinned;
 mod procstat;
 mod report;
+mod scripted;
 mod syscalls;
 
 use std::num::NonZeroUsize;
@@ -41,7 +43,7 @@ use testkit::{Flavor, Server};
 use crate::bulk::Way;
 use crate::load::{Load, Sample};
 use crate::options::Options;
-use crate::peers::Peer;
+use crate::peers::{Peer, Target};
 use crate::pinned::Pinned;
 use crate::report::{Figure, Place, Report, Row};
 
@@ -63,8 +65,13 @@ async fn run(options: Options) -> anyhow::Result<()> {
         print(&instructions::guard(&server, &failsoft, file, options.update).await?);
         return Ok(());
     }
-    let peers = peers::start(&server, &options).await?;
+    let version = server.program().version().to_owned();
+    let target = Target { version, port: server.port() };
+    let peers = peers::start(&target, &options).await?;
     let mut rows = measure_all(&peers, &options, Place::Anywhere).await?;
+    if !options.unscripted {
+        rows.extend(measure_scripted(&server, &target, &options).await?);
+    }
     if !options.unpinned {
         let processes = peers.iter().filter_map(Peer::pid).chain([server.pid()]).collect();
         let _pinned = Pinned::to_one(processes)?;
@@ -114,7 +121,7 @@ async fn server() -> anyhow::Result<Server> {
 async fn measure_all(peers: &[Peer], options: &Options, place: Place) -> anyhow::Result<Vec<Row>> {
     let mut rows = Vec::new();
     let numbers = || match place {
-        Place::Anywhere => options.connections.clone(),
+        Place::Anywhere | Place::FromMemory => options.connections.clone(),
         Place::OneProcessor => vec![NonZeroUsize::MIN],
     };
     let all =
@@ -122,7 +129,7 @@ async fn measure_all(peers: &[Peer], options: &Options, place: Place) -> anyhow:
     for (load, connections) in all {
         let mut samples = vec![Vec::new(); peers.len()];
         for round in 0..options.rounds.get() {
-            let what = load.words();
+            let what = place.of(load);
             progress(&format!("{what}, {connections} connections, round {}", round + 1));
             // Each round begins with another peer: going first is no advantage in the end.
             let mut order: Vec<_> = peers.iter().zip(&mut samples).collect();
@@ -134,6 +141,17 @@ async fn measure_all(peers: &[Peer], options: &Options, place: Place) -> anyhow:
         rows.push(Row::new(load, place, connections.get(), samples));
     }
     Ok(rows)
+}
+
+/// The loads with a server that answers from memory.
+async fn measure_scripted(
+    server: &Server,
+    target: &Target,
+    options: &Options,
+) -> anyhow::Result<Vec<Row>> {
+    let port = scripted::start(server).await?;
+    let peers = peers::start(&Target { port, ..target.clone() }, options).await?;
+    measure_all(&peers, options, Place::FromMemory).await
 }
 
 /// How fast large results and files pass, the medians of the rounds.

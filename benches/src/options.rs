@@ -28,6 +28,9 @@ pub(crate) struct Options {
     /// MiB of a large result, and of a large file; 0 for neither
     #[arg(long, default_value = "1024")]
     pub(crate) bulk: u64,
+    /// Leave out the loads with a server that answers from memory
+    #[arg(long)]
+    pub(crate) unscripted: bool,
     /// Leave out the loads on one processor
     #[arg(long)]
     pub(crate) unpinned: bool,

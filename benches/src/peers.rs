@@ -8,7 +8,7 @@ use std::{env, fs};
 
 use anyhow::{Context as _, bail};
 use tempfile::TempDir;
-use testkit::{Failsoft, Lease, Process, Server};
+use testkit::{Failsoft, Lease, Process};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
 
@@ -66,8 +66,16 @@ enum Running {
     Other { process: Process, _folder: TempDir, _leases: Vec<Lease> },
 }
 
+/// The server that they are in front of.
+#[derive(Clone, Debug)]
+pub(crate) struct Target {
+    pub(crate) version: String,
+    /// On loopback.
+    pub(crate) port: u16,
+}
+
 /// Starts all of them in front of one server.
-pub(crate) async fn start(server: &Server, options: &Options) -> anyhow::Result<Vec<Peer>> {
+pub(crate) async fn start(server: &Target, options: &Options) -> anyhow::Result<Vec<Peer>> {
     let mut peers = Vec::with_capacity(KINDS.len());
     for kind in KINDS {
         let peer = match kind.start {
@@ -108,17 +116,17 @@ impl Peer {
     }
 }
 
-fn direct(name: &'static str, server: &Server) -> Peer {
-    let version = server.program().version().to_owned();
-    Peer { name, version, port: server.port(), running: Running::Nothing }
+fn direct(name: &'static str, server: &Target) -> Peer {
+    let version = server.version.clone();
+    Peer { name, version, port: server.port, running: Running::Nothing }
 }
 
-async fn failsoft(name: &'static str, server: &Server, options: &Options) -> anyhow::Result<Peer> {
+async fn failsoft(name: &'static str, server: &Target, options: &Options) -> anyhow::Result<Peer> {
     let program = failsoft_program(options)?;
     let version = version(&program, "--version").context(
         "failsoft is not there; `cargo build --release -p failsoft -p failsoft-bench` builds both",
     )?;
-    let running = Failsoft::config(&[("master", server.port())])
+    let running = Failsoft::config(&[("master", server.port)])
         .with("health: {interval: 3s}")
         .with("pool: {mode: session}")
         .with(&format!("threads: {}", options.threads()))
@@ -129,11 +137,11 @@ async fn failsoft(name: &'static str, server: &Server, options: &Options) -> any
     Ok(Peer { name, version, port: running.port(), running: Running::Failsoft(Box::new(running)) })
 }
 
-async fn haproxy(name: &'static str, server: &Server, options: &Options) -> anyhow::Result<Peer> {
+async fn haproxy(name: &'static str, server: &Target, options: &Options) -> anyhow::Result<Peer> {
     let version = version(&options.haproxy, "-v")
         .context("HAProxy is not there; scripts/setup.sh installs it")?;
     let lease = Lease::any()?;
-    let config = haproxy_config(lease.port(), server.port(), options.threads());
+    let config = haproxy_config(lease.port(), server.port, options.threads());
     // In the foreground, as one process.
     let arguments = ["-db", "-f"].map(OsString::from);
     start_other(name, version, &options.haproxy, &arguments, &config, vec![lease]).await
@@ -142,7 +150,7 @@ async fn haproxy(name: &'static str, server: &Server, options: &Options) -> anyh
 /// MySQL Router, which passes TLS and logins through as they are; none where it is not installed.
 async fn router(
     name: &'static str,
-    server: &Server,
+    server: &Target,
     options: &Options,
 ) -> anyhow::Result<Option<Peer>> {
     let folder = testkit::cache_dir().join("router");
@@ -156,7 +164,7 @@ async fn router(
         false => String::new(),
     };
     let lease = Lease::any()?;
-    let (listen, to, threads) = (lease.port(), server.port(), options.threads());
+    let (listen, to, threads) = (lease.port(), server.port, options.threads());
     let config = format!(
         "[DEFAULT]\nmax_total_connections = 6000\n{parts}[logger]\nlevel = WARNING\nsinks = consolelog\n[io]\nthreads = {threads}\n\
          [routing:all]\nbind_address = 127.0.0.1\nbind_port = {listen}\n\
@@ -170,7 +178,7 @@ async fn router(
 /// ProxySQL, where one is named: it is in no registry that this project installs from.
 async fn proxysql(
     name: &'static str,
-    server: &Server,
+    server: &Target,
     options: &Options,
 ) -> anyhow::Result<Option<Peer>> {
     let Some(program) = &options.proxysql else { return Ok(None) };
@@ -185,7 +193,7 @@ async fn proxysql(
         admin.port(),
         options.threads(),
         lease.port(),
-        server.port(),
+        server.port,
     );
     let arguments = ["-f", "--initial", "-c"].map(OsString::from);
     start_other(name, version, program, &arguments, &config, vec![lease, admin]).await.map(Some)

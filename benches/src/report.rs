@@ -60,7 +60,21 @@ pub(crate) struct Figure {
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Place {
     Anywhere,
+    /// The server answers from memory.
+    FromMemory,
     OneProcessor,
+}
+
+impl Place {
+    /// A load at this place, in the table.
+    pub(crate) fn of(self, load: Load) -> String {
+        let load = load.words();
+        match self {
+            Self::Anywhere => load.to_owned(),
+            Self::FromMemory => format!("{load}, answered from memory"),
+            Self::OneProcessor => format!("{load}, one processor"),
+        }
+    }
 }
 
 /// The figures of what was moved, from all rounds by peer.
@@ -107,11 +121,7 @@ impl Row {
             self.medians.get(at)?.as_ref()
         };
         let value = |name: &str| (metric.value)(median(name)?, median(DIRECT));
-        let load = match self.place {
-            Place::Anywhere => self.load.words().to_owned(),
-            Place::OneProcessor => format!("{}, one processor", self.load.words()),
-        };
-        let head = [&*load, &self.connections.to_string(), metric.name];
+        let head = [&*self.place.of(self.load), &self.connections.to_string(), metric.name];
         line(head, names, metric.decimals, value)
     }
 }
