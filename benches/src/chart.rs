@@ -35,6 +35,15 @@ fn bounds(numbers: impl Iterator<Item = f64>) -> std::ops::Range<f64> {
     10_f64.powf(from)..10_f64.powf(to.max(from + 2.0))
 }
 
+/// A power of ten with a thousand as `k` and a million as `M`, so that there is room for the next.
+fn short(number: f64) -> String {
+    match number {
+        number if number >= 1e6 => format!("{} M", number / 1e6),
+        number if number >= 1e3 => format!("{} k", number / 1e3),
+        number => number.to_string(),
+    }
+}
+
 fn draw_one<'a, B: DrawingBackend + 'a>(
     curve: &Curve,
     part: &DrawingArea<B, plotters::coord::Shift>,
@@ -44,10 +53,17 @@ fn draw_one<'a, B: DrawingBackend + 'a>(
     let mut chart = ChartBuilder::on(part)
         .caption(format!("{} ({})", curve.title, curve.y), ("sans-serif", 16))
         .margin(10)
+        .margin_right(25)
         .x_label_area_size(40)
         .y_label_area_size(60)
         .build_cartesian_2d(xs.log_scale(), ys.log_scale())?;
-    chart.configure_mesh().x_desc(curve.x).light_line_style(TRANSPARENT).draw()?;
+    chart
+        .configure_mesh()
+        .x_desc(curve.x)
+        .x_label_formatter(&|number| short(*number))
+        .y_label_formatter(&|number| short(*number))
+        .light_line_style(TRANSPARENT)
+        .draw()?;
     chart.draw_series(LineSeries::new(curve.points.iter().copied(), &BLUE))?;
     let dots = curve.points.iter().map(|point| Circle::new(*point, 3, BLUE.filled()));
     chart.draw_series(dots)?;
@@ -62,6 +78,12 @@ mod tests {
     fn axes_begin_and_end_with_powers_of_ten() {
         assert_eq!(bounds([20.0, 30.0].into_iter()), 10.0..1000.0);
         assert_eq!(bounds([0.0, 1.0, 12_345.0].into_iter()), 1.0..100_000.0);
+    }
+
+    #[test]
+    fn labels_are_short() {
+        let labels = [0.1, 1.0, 100.0, 1000.0, 1e5, 1e6, 1e8].map(short);
+        assert_eq!(labels, ["0.1", "1", "100", "1 k", "100 k", "1 M", "100 M"]);
     }
 
     #[test]

@@ -13,6 +13,7 @@ use testkit::{Failsoft, Server};
 
 use crate::bulk::{long_statement, read_reply};
 use crate::client::Client;
+use crate::files;
 use crate::options::Options;
 use crate::peers::failsoft_program;
 use crate::procstat::{cpu_time, resident};
@@ -88,10 +89,11 @@ pub(crate) async fn measure(server: &Server, options: &Options) -> anyhow::Resul
         results(&subject).await.context("results")?,
         prepared(&subject).await.context("prepared statements")?,
     ];
+    let has_files = files::raise();
     // What was used before and is free again would hide what sessions take.
     drop(subject);
     let subject = Subject::start(server, options, "").await?;
-    curves.extend(sessions(&subject).await.context("sessions")?);
+    curves.extend(sessions(&subject, has_files).await.context("sessions")?);
     curves.push(partitions(server, options).await.context("partitions")?);
     Ok(curves)
 }
@@ -149,14 +151,15 @@ async fn prepared(subject: &Subject) -> anyhow::Result<Curve> {
 
 /// What a select costs and what memory there is while so many sessions do nothing, each of which has been
 /// told hello and no more.
-async fn sessions(subject: &Subject) -> anyhow::Result<[Curve; 2]> {
+async fn sessions(subject: &Subject, has_files: bool) -> anyhow::Result<[Curve; 2]> {
     let (mut costs, mut memory) = (Vec::new(), Vec::new());
     let mut client = subject.client(1).await?;
     client.point_select().await?;
     let alone = resident(subject.failsoft.pid())?;
     let mut idle = Vec::new();
-    // Half of the files that a process may have open where nothing was set are for clients.
-    for wanted in tens(3).chain([5_000]) {
+    // Half of the files that failsoft may have open are for clients.
+    let most = if has_files { 10_000 } else { 5_000 };
+    for wanted in tens(3).chain([most]) {
         while u64::try_from(idle.len())? < wanted {
             idle.push(subject.client(2).await?);
         }

@@ -20,6 +20,7 @@ mod bulk;
 mod chart;
 mod client;
 mod curves;
+mod files;
 mod idle;
 mod instructions;
 mod load;
