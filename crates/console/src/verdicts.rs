@@ -8,7 +8,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use policy::view::{Partition, View};
 use serde::Deserialize;
-use utoipa::IntoParams;
+use utoipa::{IntoParams, IntoResponses};
 
 use crate::web::{Console, Phase};
 
@@ -51,18 +51,26 @@ pub(crate) struct Which {
     partition: Option<String>,
 }
 
+/// What may be answered about a partition, for the description of the API.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "it is there to be described")]
+enum Verdicts {
+    /// It does.
+    #[response(status = 200, content_type = "text/plain")]
+    Yes(String),
+    /// The query is not as described.
+    #[response(status = 400, content_type = "text/plain")]
+    Misunderstood(String),
+    /// There is no such partition.
+    #[response(status = 404, content_type = "text/plain")]
+    Unknown(String),
+    /// Why not.
+    #[response(status = 503, content_type = "text/plain")]
+    No(String),
+}
+
 /// Whether a partition takes writes.
-#[utoipa::path(
-    get, path = "/rw", tag = "verdicts", params(Which),
-    responses(
-        (status = 200, description = "It does.", body = String, content_type = "text/plain"),
-        (status = 400, description = "The query is not as described.", body = String,
-            content_type = "text/plain"),
-        (status = 404, description = "There is no such partition.", body = String,
-            content_type = "text/plain"),
-        (status = 503, description = "Why not.", body = String, content_type = "text/plain"),
-    )
-)]
+#[utoipa::path(get, path = "/rw", tag = "verdicts", params(Which), responses(Verdicts))]
 pub(crate) async fn read_write(
     State(console): State<Arc<Console>>,
     Query(which): Query<Which>,
@@ -77,17 +85,7 @@ pub(crate) async fn read_write(
 }
 
 /// Whether a partition serves reads.
-#[utoipa::path(
-    get, path = "/ro", tag = "verdicts", params(Which),
-    responses(
-        (status = 200, description = "It does.", body = String, content_type = "text/plain"),
-        (status = 400, description = "The query is not as described.", body = String,
-            content_type = "text/plain"),
-        (status = 404, description = "There is no such partition.", body = String,
-            content_type = "text/plain"),
-        (status = 503, description = "Why not.", body = String, content_type = "text/plain"),
-    )
-)]
+#[utoipa::path(get, path = "/ro", tag = "verdicts", params(Which), responses(Verdicts))]
 pub(crate) async fn read_only(
     State(console): State<Arc<Console>>,
     Query(which): Query<Which>,
