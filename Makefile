@@ -74,11 +74,12 @@ package-test: ## the package in a clean container: installed, run, upgraded, pur
 
 book: ## the documentation as a book, in target/book, and whether its links lead somewhere
 	@scripts/setup.sh book
-	@PATH="$$PATH:$${FAILSOFT_CACHE:-$$HOME/.cache/failsoft}/mdbook" mdbook build docs
+	@PATH="$$PATH:$$(realpath -m "$${FAILSOFT_CACHE:-$$HOME/.cache/failsoft}")/mdbook"; cd docs && mdbook build
 	@scripts/book.py check target/book
 
 book-test: ## the same, but for a machine where mdBook cannot be run
-	@if command -v mdbook >/dev/null || unshare --map-root-user --mount true || [ "$${CI:-}" = true ]; then \
+	@if command -v mdbook >/dev/null || [ "$${CI:-}" = true ] || \
+	  unshare --map-root-user --mount sh -c 'mount --bind /usr/share /usr/share'; then \
 	  $(MAKE) book; \
 	else \
 	  echo 'the book is skipped: without user namespaces mdBook cannot be run here'; \

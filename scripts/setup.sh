@@ -458,11 +458,18 @@ EOF
 
 # --- mdBook, beside the system ---------------------------------------------------------------------
 
+# It needs a mount that only it sees.
+can_mount() { unshare --map-root-user --mount sh -c 'mount --bind /usr/share /usr/share' 2>/dev/null; }
+
 has_mdbook() { has mdbook || "$CACHE/mdbook/mdbook" --version >/dev/null 2>&1; }
 
 install_mdbook() {
-    local partial=$CACHE/mdbook.partial loader
-    say "the documentation is made a book with mdBook, which is in Debian unstable: unpacking it into $CACHE/mdbook (20 MB to download, 66 MB on disk)"
+    local partial=$CACHE/mdbook.partial loader reason='the documentation is made a book with mdBook, which is in Debian unstable'
+    if ! { has apt-get && has dpkg && can_mount; }; then
+        fail "$reason" 'there is no apt-get here, or no user namespace: install mdBook 0.5 or later, https://rust-lang.github.io/mdBook'
+    fi
+    [ -e "$KEYRING" ] || install "$reason, whose signatures need Debian's keys" debian-archive-keyring
+    say "$reason: unpacking it into $CACHE/mdbook (20 MB to download, 66 MB on disk)"
     mkdir -p "$CACHE"
     rm -rf "$partial"
     download_unstable "$partial/apt" mdbook
@@ -529,7 +536,7 @@ setup_drivers() {
     has cargo-deny || install_deny
     has_promtool || install_promtool
     # Where it cannot be run, the book is skipped.
-    if unshare --map-root-user --mount true 2>/dev/null; then setup_book; fi
+    if has mdbook || can_mount; then setup_book; fi
     has_browser || install_browser
     has dpkg-shlibdeps || install_packages 'a Debian package is built' dpkg-dev
     { has curl && has jq && has openssl; } ||

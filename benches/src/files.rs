@@ -18,5 +18,10 @@ pub(crate) fn raise() -> bool {
         maximum: if is_enough(maximum) { maximum } else { Some(WANTED) },
     };
     // Only root may have more than the maximum.
-    setrlimit(Resource::Nofile, wanted).is_ok()
+    if setrlimit(Resource::Nofile, wanted).is_ok() {
+        return true;
+    }
+    // That is better than nothing.
+    let _as_it_is = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
+    false
 }

@@ -62,6 +62,14 @@ find_engine() {
   exit 0
 }
 
+# compose_quietly COMMAND…: what it says is only of interest where it fails.
+compose_quietly() {
+  "${compose[@]}" "$@" >"$work/compose.log" 2>&1 || {
+    tail -n 40 "$work/compose.log" >&2
+    die "docker compose $* failed"
+  }
+}
+
 start_stack() {
   export COMPOSE_PROJECT_NAME=failsoft-test-$$
   # An image and ports of its own: a stack that is in use stays undisturbed.
@@ -72,10 +80,7 @@ start_stack() {
   fi
   scripts/base-image.sh
   containers_up=yes
-  "${compose[@]}" --profile monitoring up -d --build >"$work/up.log" 2>&1 || {
-    tail -n 40 "$work/up.log" >&2
-    die 'the stack does not start'
-  }
+  compose_quietly --profile monitoring up -d --build
   master=$("${compose[@]}" ps -q master)
   replica=$("${compose[@]}" ps -q replica)
   failsoft=$("${compose[@]}" ps -q failsoft)
@@ -225,7 +230,7 @@ check 'Prometheus scrapes failsoft, and has its alerts' soon it_is_watched
 open_session
 check 'a write through failsoft is on the replica' write_before
 
-"${compose[@]}" stop master >"$work/stop.log" 2>&1
+compose_quietly stop master
 check 'the master is stopped: reads go on, in the open session and in a new one' reads_go_on
 check 'the flip: failsoft_partition_mode is 1 for severed' soon metric_says 1
 check 'after it: reads go on' reads_go_on
@@ -234,7 +239,7 @@ check 'verdict /rw is 503 with the reason' rw_is_refused_with_reason
 check 'verdict /ro is 200' ro_is_fine
 check 'the container of failsoft is still healthy' container_is healthy "$failsoft"
 
-"${compose[@]}" start master >"$work/start.log" 2>&1
+compose_quietly start master
 check 'the master is started: verdict /rw is 200 again' soon both_are_fine
 check 'the metric is 0 again' metric_says 0
 check 'the session that was open all the time writes again' prints '' session "INSERT INTO notes VALUES (4, 'after');"

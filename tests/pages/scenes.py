@@ -295,7 +295,7 @@ class Scenes:
         """The log, and what the client was told."""
         if "ERROR 1180" not in self.told:
             raise Failure(f"the outcome of the write is to be unknown: {self.told or 'OK'}")
-        self.stand.shown_log(said)
+        self.stand.shown_log(said, in_order=False)
 
     def shown_password(self, said):
         """What MySQL's client says without TLS, of an account that failsoft does not know."""

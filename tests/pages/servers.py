@@ -20,7 +20,8 @@ import time
 import urllib.error
 import urllib.request
 
-CACHE = os.path.expanduser("~/.cache/failsoft/mysql")
+CACHE = os.path.join(os.environ.get("FAILSOFT_CACHE") or os.path.expanduser("~/.cache/failsoft"),
+                     "mysql")
 ROOT_PASS, APP_PASS, MONITOR_PASS, REPL_PASS, TOKEN = (
     "root-pass", "app-pass", "monitor-pass", "repl-pass", "promote-token")
 # How long anything may take on a machine that has much else to do.

@@ -31,14 +31,17 @@ class Terminal:
     def run(self, statement):
         """What is shown for a statement."""
         self.count += 1
-        mark, before, errors = f"end of statement {self.count}", len(self.lines), len(self.errors)
-        self.process.stdin.write(f"{statement};\nSELECT '{mark}';\n")
+        mark, before, errors = f"end_of_{self.count}", len(self.lines), len(self.errors)
+        # What is answered and what is wrong come by different ways: each has an end of its own.
+        self.process.stdin.write(f"{statement};\nSELECT {mark};\nSELECT '{mark}';\n")
         self.process.stdin.flush()
+        ends = lambda: [at for at, line in enumerate(self.errors)
+                        if at >= errors and f"Unknown column '{mark}'" in line]
         wait_until(lambda: f"an answer to {statement}\n{''.join(self.lines + self.errors)}",
-                   lambda: any(line.startswith(f"| {mark}") for line in self.lines[before:]))
+                   lambda: ends() and any(line.startswith(f"| {mark}") for line in self.lines[before:]))
         # Each statement is shown between two lines, and what came of it after those.
         shown = "".join(self.lines[before:]).split("-" * 14 + "\n")[2]
-        wrong = "".join(self.errors[errors:])
+        wrong = "".join(self.errors[errors:ends()[0]])
         return quiet(shown + re.sub(r"(?m)^(ERROR \d+ \(\w+\)) at line \d+", r"\1", wrong))
 
     def end(self):
@@ -197,11 +200,12 @@ class Start(Stand):
         server.ask(f"{own}; {said[-1].split(': ', 1)[1]}")
         wait_until("the grant counts", lambda: "hidden" not in self.operate(command).stdout)
 
-    def shown_log(self, said):
-        """Lines of the log, in this order; others may be between them."""
+    def shown_log(self, said, in_order=True):
+        """Lines of the log, in this order if it matters; others may be between them."""
         said = [line for line in said if line != "…"]
         def look():
-            lines = iter(self.as_page(self.failsoft.said()).splitlines())
+            lines = self.as_page(self.failsoft.said()).splitlines()
+            lines = iter(lines) if in_order else lines
             return all(any(page.shows([one], line) for line in lines) for one in said)
         wanted = "\n".join(said)
         wait_until(lambda: f"the log has\n{wanted}\nIt has\n{self.failsoft.said()}", look)

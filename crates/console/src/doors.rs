@@ -1,9 +1,10 @@
 //! Who may come in by HTTP: how many at a time, and how long they may take to say what they want.
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::ConnectInfo;
@@ -14,6 +15,7 @@ use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use socket2::SockRef;
+use telemetry::Occasional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -26,19 +28,34 @@ pub(crate) struct Limits {
     pub(crate) connections: usize,
     /// How long the head of a request may take, from the end of the answer before it, too.
     pub(crate) head: Duration,
-    /// How long an answer may lie there that nobody takes.
+    /// The same for those who come when it is crowded.
+    pub(crate) head_in_a_crowd: Duration,
+    /// How long an answer may lie there of which nobody takes anything.
     pub(crate) taking: Duration,
 }
 
 impl Limits {
-    /// Far above what browsers, scrapes and load balancers need, and below what would take the files from
-    /// clients.
-    pub(crate) const USUAL: Self =
-        Self { connections: 256, head: Duration::from_secs(15), taking: Duration::from_secs(30) };
+    /// Above what browsers, scrapes and load balancers need, and no more files than are kept free of clients.
+    pub(crate) const USUAL: Self = Self {
+        connections: 96,
+        head: Duration::from_secs(15),
+        head_in_a_crowd: Duration::from_secs(2),
+        taking: Duration::from_secs(30),
+    };
 }
 
 /// How long to wait when a connection cannot be taken, as when file descriptors ran out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// From one line in the log about the doors to the next.
+const LOG_PAUSE: Duration = Duration::from_secs(60);
+
+/// The doors: how much room there is behind them.
+struct Doors {
+    listener: TcpListener,
+    limits: Limits,
+    room: Arc<Semaphore>,
+    trouble: Occasional,
+}
 
 /// Answers requests until `stop`, and then lets those under way end.
 pub(crate) async fn answer(
@@ -47,68 +64,94 @@ pub(crate) async fn answer(
     limits: Limits,
     stop: CancellationToken,
 ) {
-    let room = Arc::new(Semaphore::new(limits.connections));
+    let (room, trouble) =
+        (Arc::new(Semaphore::new(limits.connections)), Occasional::new(LOG_PAUSE));
+    let doors = Doors { listener, limits, room, trouble };
     let connections = TaskTracker::new();
-    while let Some(next) = stop.run_until_cancelled(next(&listener, &room)).await {
+    while let Some(next) = stop.run_until_cancelled(doors.next()).await {
         match next {
-            Some((stream, peer, permit)) => {
-                let talking = converse(stream, peer, router.clone(), (limits, stop.clone()));
-                connections.spawn(async move {
-                    talking.await;
-                    drop(permit);
-                });
+            Some(visit) => {
+                connections.spawn(visit.answer(router.clone(), stop.clone()));
             }
             None => tokio::time::sleep(ACCEPT_PAUSE).await,
         }
     }
+    // Who comes now is refused, and does not wait for nothing.
+    drop(doors);
     connections.close();
     connections.wait().await;
 }
 
-/// The next connection, once there is room for it.
-async fn next(
-    listener: &TcpListener,
-    room: &Arc<Semaphore>,
-) -> Option<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
-    // It is closed by nobody.
-    let permit = Arc::clone(room).acquire_owned().await.ok()?;
-    let accepted = listener.accept().await;
-    let accepted = accepted.inspect_err(|error| {
-        tracing::warn!("the console cannot take a connection: {error}");
-    });
-    accepted.ok().map(|(stream, peer)| (stream, peer, permit))
+impl Doors {
+    /// The next connection, once there is room for it.
+    async fn next(&self) -> Option<Visit> {
+        // It is closed by nobody.
+        let permit = Arc::clone(&self.room).acquire_owned().await.ok()?;
+        let (stream, peer) = match self.listener.accept().await {
+            Ok(accepted) => accepted,
+            // The client left while it waited.
+            Err(error) if error.kind() == ErrorKind::ConnectionAborted => return None,
+            Err(error) => {
+                self.warn(&format!("the console cannot take a connection: {error}"));
+                return None;
+            }
+        };
+        let left = self.room.available_permits();
+        if left == 0 {
+            let most = self.limits.connections;
+            self.warn(&format!("the console has {most} connections, and others wait"));
+        }
+        let is_crowded = left < self.limits.connections / 4;
+        Some(Visit { stream, peer, limits: self.limits, is_crowded, _permit: permit })
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "time comes in where connections do")]
+    fn warn(&self, text: &str) {
+        if let Some(text) = self.trouble.text(text, Instant::now()) {
+            tracing::warn!("{text}");
+        }
+    }
 }
 
-/// Answers the requests of one connection, one after the other.
-async fn converse(
+/// A connection that was let in.
+struct Visit {
     stream: TcpStream,
     peer: SocketAddr,
-    router: Router,
-    (limits, stop): (Limits, CancellationToken),
-) {
-    // Without it an answer lies there as long as the other side only keeps the connection up.
-    if let Err(error) = SockRef::from(&stream).set_tcp_user_timeout(Some(limits.taking)) {
-        tracing::debug!("answers of the console have no limit of time: {error}");
-    }
-    let router = TowerToHyperService::new(router);
-    let service = service_fn(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(ConnectInfo(peer));
-        router.call(request)
-    });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits.head)
-        .serve_connection(TokioIo::new(stream), service);
-    let mut connection = pin!(connection);
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = stop.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+    limits: Limits,
+    /// There is little room: it gets one answer, and has to ask soon.
+    is_crowded: bool,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Visit {
+    /// Answers its requests, one after the other.
+    async fn answer(self, router: Router, stop: CancellationToken) {
+        let Self { stream, peer, limits, is_crowded, _permit } = self;
+        // Without it an answer lies there as long as the other side only keeps the connection up.
+        if let Err(error) = SockRef::from(&stream).set_tcp_user_timeout(Some(limits.taking)) {
+            tracing::debug!("answers of the console have no limit of time: {error}");
         }
-    };
-    if let Err(error) = ended {
-        tracing::debug!("a connection to the console ended: {error}");
+        let router = TowerToHyperService::new(router);
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(ConnectInfo(peer));
+            router.call(request)
+        });
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(if is_crowded { limits.head_in_a_crowd } else { limits.head })
+            .keep_alive(!is_crowded)
+            .serve_connection(TokioIo::new(stream), service);
+        let mut connection = pin!(connection);
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = stop.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = ended {
+            tracing::debug!("a connection to the console ended: {error}");
+        }
     }
 }
 
@@ -143,8 +186,9 @@ mod tests {
     }
 
     const QUICK: Limits = Limits {
-        connections: 3,
-        head: Duration::from_millis(300),
+        connections: 4,
+        head: Duration::from_secs(2),
+        head_in_a_crowd: Duration::from_secs(2),
         taking: Duration::from_millis(300),
     };
     const ASKED: &str = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
@@ -154,12 +198,24 @@ mod tests {
         let address = open(QUICK).await;
         let silent = say(address, "").await;
         let slow = say(address, "GET / HTTP/1.1\r\nHo").await;
-        let idle = say(address, ASKED).await;
+        let (idle, other) = (say(address, ASKED).await, say(address, "").await);
         let next = say(address, ASKED).await;
         assert!(all_of(next).await.ends_with("yes"));
-        assert_eq!(all_of(silent).await, "");
+        assert_eq!(all_of(silent).await + &all_of(other).await, "");
         assert!(!all_of(slow).await.contains("200"));
         assert!(all_of(idle).await.ends_with("yes"));
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn who_comes_in_a_crowd_gets_one_answer() {
+        let patient = Duration::from_secs(600);
+        let limits = Limits { head: patient, head_in_a_crowd: patient, ..QUICK };
+        let address = open(limits).await;
+        let _others = [say(address, "").await, say(address, "").await, say(address, "").await];
+        // Each of these is the fourth of four, and would stay if it might.
+        for _ in 0..3 {
+            assert!(all_of(say(address, ASKED).await).await.ends_with("yes"));
+        }
     }
 
     #[tokio::test(flavor = "multi_thread")]

@@ -13,10 +13,14 @@ use tokio::sync::watch;
 
 /// Sends a state such as `READY=1` or `STOPPING=1`. Without systemd this does nothing.
 pub(crate) fn notify(state: &str) {
-    let Some(socket) = std::env::var_os("NOTIFY_SOCKET") else { return };
-    if let Err(error) = send(socket.as_bytes(), state) {
+    if let Err(error) = try_to_notify(state) {
         tracing::warn!("systemd could not be told {state}: {error}");
     }
+}
+
+fn try_to_notify(state: &str) -> io::Result<()> {
+    let Some(socket) = std::env::var_os("NOTIFY_SOCKET") else { return Ok(()) };
+    send(socket.as_bytes(), state)
 }
 
 /// Says that the configuration is being read again (`Type=notify-reload`); `READY=1` has to follow.
@@ -40,8 +44,8 @@ pub(crate) async fn keep_telling(
     let mut told = String::new();
     loop {
         let words = words(&views.borrow_and_update(), &configuration.borrow_and_update());
-        if words != told {
-            notify(&format!("STATUS={words}"));
+        // Where it cannot be told now, the next change of the view is told; nothing depends on it.
+        if words != told && try_to_notify(&format!("STATUS={words}")).is_ok() {
             told = words;
         }
         let changed = tokio::select! {
@@ -65,8 +69,12 @@ fn words(view: &View, configuration: &Configuration) -> String {
     if !waiting.is_empty() {
         all.push(format!("Needs a restart: {}", waiting.join(", ")));
     }
-    one_line(&all.join(" | "))
+    let words = one_line(&all.join(" | "));
+    words.chars().take(LONGEST_STATUS).collect()
 }
+
+/// The longest status, in letters: systemd takes no more than 4096 bytes at a time.
+const LONGEST_STATUS: usize = 1000;
 
 /// The socket is a path, or after an `@` a name of Linux's abstract kind.
 fn send(socket: &[u8], state: &str) -> io::Result<()> {
@@ -74,7 +82,10 @@ fn send(socket: &[u8], state: &str) -> io::Result<()> {
         Some(name) => SocketAddr::from_abstract_name(name)?,
         None => SocketAddr::from_pathname(std::ffi::OsStr::from_bytes(socket))?,
     };
-    UnixDatagram::unbound()?.send_to_addr(state.as_bytes(), &address).map(drop)
+    let sender = UnixDatagram::unbound()?;
+    // Health checks do not wait for somebody who does not read.
+    sender.set_nonblocking(true)?;
+    sender.send_to_addr(state.as_bytes(), &address).map(drop)
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::task::TaskTracker;
 use wire::error::ClientError;
 
+use crate::clock::now;
 use crate::login::{login, note_turned_away};
 use crate::proxied::{self, Ends};
 use crate::refusal;
@@ -264,7 +265,10 @@ async fn accept(
             // The client left while it waited.
             Err(error) if error.kind() == io::ErrorKind::NotConnected => {}
             Err(error) => {
-                tracing::warn!("cannot take a connection: {error}");
+                let text = format!("cannot take a connection: {error}");
+                if let Some(text) = worker.shared.not_taken.text(&text, now()) {
+                    tracing::warn!("{text}");
+                }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }

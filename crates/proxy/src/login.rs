@@ -130,7 +130,8 @@ pub(crate) async fn login(
 pub(crate) fn note_turned_away(worker: &Worker, host: &str, error: &ClientError) {
     let ClientError { code, message, .. } = error;
     let text = format!("client {host} was not let in: {code} {message}");
-    if let Some(text) = worker.shared.turned_away.text(&text, now()) {
+    let told = if *code == 1040 { &worker.shared.too_many } else { &worker.shared.turned_away };
+    if let Some(text) = told.text(&text, now()) {
         tracing::info!("{}", one_line(&text));
     }
 }

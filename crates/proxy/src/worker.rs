@@ -42,6 +42,10 @@ pub(crate) struct Shared {
     pub(crate) login_key: LoginKey,
     /// Clients that were not let in, for the log.
     pub(crate) turned_away: Occasional,
+    /// Clients that were too many, for the log: those hide nobody else, and nobody else hides them.
+    pub(crate) too_many: Occasional,
+    /// Connections that could not be taken, for the log.
+    pub(crate) not_taken: Occasional,
     pub(crate) budget: Arc<Budget>,
 }
 
@@ -64,6 +68,8 @@ impl Shared {
             registry: Registry::default(),
             login_key: LoginKey::default(),
             turned_away: Occasional::new(TURNED_AWAY_PAUSE),
+            too_many: Occasional::new(TURNED_AWAY_PAUSE),
+            not_taken: Occasional::new(TURNED_AWAY_PAUSE),
             budget: Arc::default(),
         }
     }

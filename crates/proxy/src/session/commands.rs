@@ -393,9 +393,7 @@ impl Session {
         };
         let limit = self.worker.limits().connections_per_user;
         if !self.client.admission.belongs_to(&account.name, limit, &self.client.leash) {
-            let what = format!("limits.connections_per_user is {limit}");
-            self.tell_as(sequence, &refusal::too_many_connections(&what)).await;
-            return Flow::End;
+            return self.end_one_too_many(sequence, limit).await;
         }
         if let Some(old) = self.backend.take() {
             old.close();
@@ -414,6 +412,16 @@ impl Session {
         self.worker.metrics.login("ok");
         self.sequence = sequence.wrapping_sub(1);
         self.tell_ok().await
+    }
+
+    /// Ends a session that would be one too many of its new account.
+    async fn end_one_too_many(&mut self, sequence: u8, limit: usize) -> Flow {
+        let what = format!("limits.connections_per_user is {limit}");
+        let error = refusal::too_many_connections(&what);
+        self.worker.metrics.login("too_many");
+        note_turned_away(&self.worker, self.client.host(), &error);
+        self.tell_as(sequence, &error).await;
+        Flow::End
     }
 
     /// Commands that need no care of ours but the right server.
