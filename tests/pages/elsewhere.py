@@ -69,7 +69,7 @@ NOT_RUN = [
     (r"(FAILSOFT_WRITE_DOCS=1 )?make drivers-test( DRIVERS=all)?",
      "the drivers that are light are among the tests, and the others take long to install"),
     (r"make suite-test", "takes an hour; a part of it is among the tests"),
-    (r"make (fuzz|audit)", "takes long, and finds other things each time"),
+    (r"make (fuzz|audit)( SECONDS_EACH=\d+)?", "takes long, and finds other things each time"),
     (r"scripts/setup\.sh all-drivers", "takes long to install"),
     (r"cargo run --release -p sql --example speed", "a measurement"),
     (r"systemd-analyze security --offline=true deploy/systemd/failsoft\.service",
