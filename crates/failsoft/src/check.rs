@@ -96,9 +96,7 @@ impl Report {
             Looked { words: words(server), messages }
         };
         self.servers = view.servers.iter().zip(refused).map(looked).collect();
-        let partitions = view.partitions.iter();
-        self.partitions =
-            partitions.map(|it| format!("{}: {}", it.name, view.partition_words(it))).collect();
+        self.partitions = view.partition_lines().collect();
     }
 
     fn print(&self, options: &Check) {

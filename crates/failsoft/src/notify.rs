@@ -60,9 +60,7 @@ pub(crate) async fn keep_telling(
 
 /// What each partition can do, and what there is to know of the configuration, in a line.
 fn words(view: &View, configuration: &Configuration) -> String {
-    let partitions = view.partitions.iter();
-    let mut all: Vec<_> =
-        partitions.map(|it| format!("{}: {}", it.name, view.partition_words(it))).collect();
+    let mut all: Vec<_> = view.partition_lines().collect();
     all.extend(configuration.words());
     let waiting: Vec<_> =
         configuration.needs_restart.iter().map(|it| it.setting.as_str()).collect();

@@ -181,6 +181,11 @@ impl View {
         format!("Read-only since {since} ({reason}): {}. {reads}", partition.detail)
     }
 
+    /// What each partition is, after its name.
+    pub fn partition_lines(&self) -> impl Iterator<Item = String> {
+        self.partitions.iter().map(|it| format!("{}: {}", it.name, self.partition_words(it)))
+    }
+
     /// What an operator can do about a read-only mode, in a sentence or two.
     #[must_use]
     pub fn advice(&self, partition: &Partition) -> Option<&'static str> {
